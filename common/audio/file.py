@@ -3,7 +3,7 @@
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 import soundfile
 
 from common.audio.containers import chunk_layout, flac_layout, ogg_layout
-from common.audio.layout import CutError, Layout, Source, Spliced
+from common.audio.layout import CutError, Layout, Piece, Source, Spliced
 from common.audio.mpeg import mpeg_layout, skip_tags
 from common.errors import DataError, SynthioError, one_line
 from common.runtime.split_guard import check_may_open
@@ -63,6 +63,8 @@ _UNKNOWN_FRAMES = 2**62
 """libsndfile states at least this many frames for a length that it does not know."""
 _PADDING_FRAMES = 4096
 """Tolerance for the padding that codecs count."""
+_LARGEST = 1e12
+"""Largest sample: integers of 32 bits that were written as floats reach 2e9; far beyond, float32 overflows."""
 
 
 class AudioError(DataError):
@@ -104,69 +106,51 @@ class AudioFile:
     """An open audio file; the `frames` of its `info` may be wrong, and are a hint only."""
 
     def __init__(self, path: Path, descriptor: int, layout: Layout) -> None:
-        self._path, self._descriptor, self._layout = path, descriptor, layout
-        self._first: tuple[_Forward, Spliced | None] | None = None
-        file, _ = self._first = self._open(0)
-        self.info = AudioInfo(file.format, file.subtype, file.samplerate, file.channels, file.frames, layout.open_ended)
-
-    def close(self) -> None:
-        """Free the decoder; the descriptor stays open."""
-        if self._first is not None:
-            self._first[0].close()
+        self._path, self._descriptor, self._parts = path, descriptor, layout.parts or ((),)
+        with closing(_Forward(self._source(self._parts[0]), closefd=False)) as file:
+            self.info = AudioInfo(
+                file.format, file.subtype, file.samplerate, file.channels, file.frames, layout.open_ended
+            )
 
     def blocks(self, frames: int | None = None) -> Iterator[np.ndarray]:
-        """Decode from the beginning until nothing comes, in blocks `(frames, C)` float32.
+        """Decode from the beginning until nothing comes, in blocks `(frames, C)` float32, less in the last.
 
-        Raises AudioError: `truncated` or `unreadable`.
+        Raises AudioError: `truncated`, `unreadable`, `nan` or `no_samples`.
         """
         size = frames or max(1, _BLOCK_VALUES // self.info.channels)
+        block = None
         with _decoding(self._path):
-            parts = range(max(1, len(self._layout.parts)))
-            yield from _evenly(chain.from_iterable(self._part(number, size) for number in parts), size)
-
-    def window(self, start: int, length: int) -> np.ndarray:
-        """Decode `length` frames from `start` on: `(length, C)` float32, less at the end of the file."""
-        # A seek in MP3 loses the bits that earlier frames hold for the first ones; an open end has no seek at all.
-        if not self._layout.parts and not self._layout.open_ended and not self.info.encoding.startswith("MPEG"):
-            with _decoding(self._path), closing(self._open(0)[0]) as file, suppress(soundfile.LibsndfileError):
-                # Some formats promise a seek that fails.
-                if soundfile.SoundFile.seekable(file):
-                    file.seek(start)
-                    return _fill(file, length, length)
-        found: list[np.ndarray] = []
-        place = 0
-        for block in self.blocks():
-            found.append(block[max(0, start - place) : max(0, start + length - place)])
-            place += len(block)
-            if place >= start + length:
-                break
-        return np.concatenate(found) if found else np.zeros((0, self.info.channels), np.float32)
-
-    def _open(self, number: int) -> tuple[_Forward, Spliced | None]:
-        if number == 0 and self._first is not None:
-            opened, self._first = self._first, None
-            return opened
-        if not self._layout.parts:
-            # Opened by descriptor; given a name, libsndfile would let the suffix decide in doubtful cases.
-            os.lseek(self._descriptor, 0, os.SEEK_SET)
-            return _Forward(self._descriptor, closefd=False), None
-        spliced = Spliced(self._descriptor, self._layout.parts[number])
-        return _Forward(spliced), spliced
-
-    def _part(self, number: int, size: int) -> Iterator[np.ndarray]:
-        file, spliced = self._open(number)
-        with closing(file):
-            self._check_same(file)
-            stated, decoded = file.frames if file.frames < _UNKNOWN_FRAMES else 0, 0
-            while len(block := _fill(file, size, stated - decoded if stated > 0 else size)):
-                decoded += len(block)
+            for block in _evenly(chain.from_iterable(self._part(part, size) for part in self._parts), size):
+                if not np.abs(block).max() <= _LARGEST:
+                    found = f"samples that are no numbers, or beyond {_LARGEST:g} times full scale"
+                    raise AudioError("nan", f"{self._path}: {found}; export the file again")
                 yield block
-            if spliced is not None and spliced.error is not None:
-                raise spliced.error
-        if decoded < stated - _PADDING_FRAMES:
-            raise AudioError(
-                "truncated", f"{self._path}: {decoded} of {stated} samples could be decoded; replace the file"
-            )
+        if block is None:
+            raise AudioError("no_samples", f"{self._path}: holds no samples; replace or remove the file")
+
+    def _source(self, pieces: tuple[Piece, ...]) -> Spliced | int:
+        if pieces:
+            return Spliced(self._descriptor, pieces)
+        # Opened by descriptor; given a name, libsndfile would let the suffix decide in doubtful cases.
+        os.lseek(self._descriptor, 0, os.SEEK_SET)
+        return self._descriptor
+
+    def _part(self, pieces: tuple[Piece, ...], size: int) -> Iterator[np.ndarray]:
+        """Decode one stream, in blocks of at most `size`."""
+        source = self._source(pieces)
+        with closing(_Forward(source, closefd=False)) as file:
+            self._check_same(file)
+            stated = file.frames if 0 < file.frames < _UNKNOWN_FRAMES else 0
+            left = stated or _UNKNOWN_FRAMES
+            # Not more is asked for than is likely to come, because the decoder fills the rest with zeros.
+            while len(block := file.read(min(size, max(left, _PADDING_FRAMES)), dtype="float32", always_2d=True)):
+                left -= len(block)
+                yield block
+            if isinstance(source, Spliced) and source.error is not None:
+                raise source.error
+        if stated and left > _PADDING_FRAMES:
+            found = f"{stated - left} of {stated} samples could be decoded"
+            raise AudioError("truncated", f"{self._path}: {found}; replace the file")
 
     def _check_same(self, file: soundfile.SoundFile) -> None:
         if (file.samplerate, file.channels) != (self.info.sample_rate_hz, self.info.channels):
@@ -179,29 +163,17 @@ class AudioFile:
 
 def _evenly(blocks: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
     """The same samples in blocks of `size`, less in the last."""
-    held = np.zeros((0, 1), np.float32)
+    held, count = list[np.ndarray](), 0
     for block in blocks:
-        held = np.concatenate([held, block]) if len(held) else block
-        while len(held) >= size:
-            yield held[:size]
-            held = held[size:]
-    if len(held):
-        yield held
-
-
-def _fill(file: soundfile.SoundFile, frames: int, left: int) -> np.ndarray:
-    """Decode `frames` frames, less at the end only; the header promises `left`, which may be wrong."""
-    parts: list[np.ndarray] = []
-    # Not more is asked for than is likely to come, because the decoder fills the rest with zeros.
-    while frames > 0 and len(
-        read := file.read(min(frames, max(left, _PADDING_FRAMES)), dtype="float32", always_2d=True)
-    ):
-        parts.append(read)
-        frames -= len(read)
-        left -= len(read)
-    if len(parts) == 1:
-        return parts[0]
-    return np.concatenate(parts) if parts else np.zeros((0, file.channels), np.float32)
+        held.append(block)
+        count += len(block)
+        if count >= size:
+            whole = np.concatenate(held) if len(held) > 1 else block
+            end = count - count % size
+            yield from (whole[start : start + size] for start in range(0, end, size))
+            held, count = [whole[end:]] if count > end else [], count - end
+    if held:
+        yield np.concatenate(held)
 
 
 @contextmanager
@@ -227,8 +199,7 @@ def open_audio(path: Path) -> Iterator[AudioFile]:
     """
     descriptor = _descriptor(path)
     try:
-        with closing(_opened(path, descriptor)) as file:
-            yield file
+        yield _opened(path, descriptor)
     finally:
         os.close(descriptor)
 

@@ -14,7 +14,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from common.audio.file import AudioError, AudioFile, AudioInfo, open_audio
+from common.audio.file import AudioFile, AudioInfo, open_audio
 from common.storage import write_bytes
 
 SILENCE_DBFS = -60.0
@@ -23,72 +23,52 @@ LEVEL_DBFS = -20.0
 MAX_GAIN_DB = 60.0
 _BLOCK_S = 0.1
 _STREAM_FRAMES = 2**16
-_LOUDEST = 1e12
-"""Largest sample: integers of 32 bits that were written as floats reach 2e9; far beyond, float32 overflows."""
 
 
-def read_audio(path: Path, max_duration_s: float | None = None) -> tuple[np.ndarray, int]:
-    """Audio `(C, T)` float32, full scale = 1, and rate in Hz of any format of libsndfile, whatever the suffix.
+def read_audio(path: Path, max_duration_s: float | None = None) -> tuple[np.ndarray, AudioInfo]:
+    """Audio `(C, T)` float32, full scale = 1, of any format of libsndfile, whatever the suffix, and facts about it.
 
-    Only the loudest window of `max_duration_s` is kept of a longer file; memory does not grow with the file. Raises
-    AudioError: with reason `missing_file`, `empty_file`, `unreadable`, `truncated`, `no_samples` or `nan`.
+    Only the loudest window of `max_duration_s` is kept of a longer file; memory does not grow with the file. The facts
+    tell the true length of the whole file. Raises AudioError: with reason `missing_file`, `empty_file`, `unreadable`,
+    `truncated`, `no_samples` or `nan`.
     """
-    audio, info = read_audio_and_info(path, max_duration_s)
-    return audio, info.sample_rate_hz
-
-
-def read_audio_and_info(path: Path, max_duration_s: float | None = None) -> tuple[np.ndarray, AudioInfo]:
-    """Decode as `read_audio` does, and return facts about the file, with its true length, instead of its rate."""
     with open_audio(path) as file:
         if max_duration_s is None:
-            audio = _joined(list(file.blocks()))
+            parts = list(file.blocks())
+            audio = np.concatenate(parts) if len(parts) > 1 else parts[0]
             frames = len(audio)
         else:
             audio, frames = _read_loudest(file, max(1, round(max_duration_s * file.info.sample_rate_hz)))
-        info = replace(file.info, frames=frames)
-    _check_any(path, frames)
-    _check_finite(path, audio)
-    return np.ascontiguousarray(audio.T), info
+        return np.ascontiguousarray(audio.T), replace(file.info, frames=frames)
 
 
-def _check_any(path: Path, frames: int) -> None:
-    if not frames:
-        raise AudioError("no_samples", f"{path}: holds no samples; replace or remove the file")
-
-
-def _check_finite(path: Path, audio: np.ndarray) -> None:
-    if not np.abs(audio).max(initial=0) <= _LOUDEST:
-        found = f"samples that are no numbers, or beyond {_LOUDEST:g} times full scale"
-        raise AudioError("nan", f"{path}: {found}; export the file again")
+def read_mono(path: Path, sample_rate_hz: int) -> np.ndarray:
+    """Audio of a whole file, mono `(T,)` float32 at `sample_rate_hz`. Raises AudioError: as `read_audio`."""
+    audio, info = read_audio(path)
+    return resample(to_mono(audio), info.sample_rate_hz, sample_rate_hz)
 
 
 def _read_loudest(file: AudioFile, length: int) -> tuple[np.ndarray, int]:
     """The window `(length, C)` with most energy, starting at a multiple of the block, and the frames of the file."""
     block = max(1, min(length, round(_BLOCK_S * file.info.sample_rate_hz)))
-    frames, held, energies = 0, list[np.ndarray](), list[np.ndarray]()
-    for part in file.blocks(100 * block):
-        frames += len(part)
-        held.append(part)
-        if frames > length:
-            energies += [_block_energies(part, block) for part in held]
-            held.clear()
-    if frames <= length:
-        return _joined(held), frames
-    total = np.concatenate([[0.0], np.cumsum(np.concatenate(energies))])
     span = -(-length // block)
-    starts = np.arange(max(1, (frames - length) // block + 1))
-    start = int(np.argmax(total[np.minimum(starts + span, len(total) - 1)] - total[starts]))
-    return file.window(start * block, length), frames
-
-
-def _joined(parts: list[np.ndarray]) -> np.ndarray:
-    """Parts `(n, C)` in one array; none gives `(0, 1)`."""
-    return parts[0] if len(parts) == 1 else np.concatenate(parts or [np.zeros((0, 1), np.float32)])
-
-
-def _block_energies(part: np.ndarray, block: int) -> np.ndarray:
-    power = np.square(part, dtype=np.float64).sum(axis=1)
-    return np.add.reduceat(power, np.arange(0, len(power), block))
+    held = loudest = np.zeros((0, file.info.channels), np.float32)
+    total, most, frames, first = np.zeros(1), -1.0, 0, 0
+    for part in file.blocks(100 * block):
+        held = np.concatenate([held, part])
+        frames += len(part)
+        power = np.square(part, dtype=np.float64).sum(axis=1)
+        energies = np.add.reduceat(power, np.arange(0, len(power), block))
+        total = np.concatenate([total[:-1], np.cumsum([total[-1], *energies])])
+        starts = np.arange(first, (frames - length) // block + 1)
+        if len(starts):
+            found = total[np.minimum(starts + span, len(total) - 1)] - total[starts]
+            if found.max() > most:
+                most, place = found.max(), int(found.argmax()) * block
+                loudest = held[place : place + length].copy()
+            held = held[len(starts) * block :]
+            first += len(starts)
+    return (loudest if len(loudest) else held), frames
 
 
 def to_mono(x: np.ndarray) -> np.ndarray:
@@ -264,21 +244,19 @@ def open_mono(path: Path, rate_hz: int) -> Iterator[MonoStream]:
     Raises AudioError: as by `read_audio`.
     """
     with open_audio(path) as file:
-        frames, loudest = _survey(path, file)
+        frames, loudest = _survey(file)
         samples = max(1, round(frames * rate_hz / file.info.sample_rate_hz))
         mono = (_mixed(block, loudest) for block in file.blocks(_STREAM_FRAMES))
         yield MonoStream(samples, _of_length(_resampled(mono, file.info.sample_rate_hz, rate_hz), samples))
 
 
-def _survey(path: Path, file: AudioFile) -> tuple[int, int | None]:
+def _survey(file: AudioFile) -> tuple[int, int | None]:
     """Length of the file, and the channel to be used where the channels cancel each other."""
     frames, power, mean_power = 0, np.zeros(file.info.channels), 0.0
     for block in file.blocks(_STREAM_FRAMES):
-        _check_finite(path, block)
         frames += len(block)
         power += np.square(block, dtype=np.float64).sum(axis=0)
         mean_power += float(np.square(_mixed(block, None), dtype=np.float64).sum())
-    _check_any(path, frames)
     return frames, int(power.argmax()) if channels_cancel(mean_power, power) else None
 
 

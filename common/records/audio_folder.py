@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from common.audio.signal import read_audio, resample, to_mono, write_flac
+from common.audio.signal import read_mono, write_flac
 from common.errors import DataError
 from common.records.clips import GoldClip, SyntheticClip, read_records
 from common.runtime.split_guard import check_may_open
@@ -116,8 +116,7 @@ def load_clip(folder: Path, record: GoldClip | SyntheticClip, sample_rate_hz: in
 
     Raises DataError: the file is missing or damaged.
     """
-    audio, rate = read_audio(clip_path(folder, record))
-    return resample(to_mono(audio), rate, sample_rate_hz)
+    return read_mono(clip_path(folder, record), sample_rate_hz)
 
 
 def _plain(record: GoldClip | SyntheticClip) -> str:

@@ -254,11 +254,12 @@ def _read(config: PrepareCorpusConfig, path: Path, name: str) -> np.ndarray | Au
     """Audio `(C, T)` of a file, cut to the longest that is kept; or the error that makes it unusable."""
     longest_s = max(config.audio_s or 0.0, *config.durations_s)
     try:
-        audio, rate = read_audio(path, longest_s)
-        reason = check_signal(to_mono(audio), rate)
+        audio, info = read_audio(path, longest_s)
+        reason = check_signal(to_mono(audio), info.sample_rate_hz)
         if reason in _UNUSABLE:
             return AudioError(reason, f"{name}: {reason}")
-        audio = resample(to_mono(audio) if config.channels == 1 else audio, rate, config.sample_rate_hz)
+        audio = to_mono(audio) if config.channels == 1 else audio
+        audio = resample(audio, info.sample_rate_hz, config.sample_rate_hz)
         return to_channels(loudest_window(audio, round(longest_s * config.sample_rate_hz)), config.channels)
     except AudioError as error:
         reason = "absent_audio" if error.reason == "missing_file" else error.reason

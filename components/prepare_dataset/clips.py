@@ -10,16 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from common.audio.file import AudioError, AudioInfo
-from common.audio.signal import (
-    check_signal,
-    is_silent,
-    pcm16,
-    read_audio_and_info,
-    resample,
-    rms_dbfs,
-    to_mono,
-    write_flac,
-)
+from common.audio.signal import check_signal, is_silent, pcm16, read_audio, resample, rms_dbfs, to_mono, write_flac
 from common.config.dataset import PrepareDatasetConfig
 from common.contracts.gold import Drop
 from common.datasets.rows import Row
@@ -28,6 +19,16 @@ from common.runtime.split_guard import RUNNING
 
 _CANCEL_DB = 10.0
 """Loss of level in the mean of the channels from which on they cancel each other."""
+_WAV = ("wav", "wave", "bwf", "rf64")
+_SUFFIXES = {
+    **dict.fromkeys(("WAV", "WAVEX", "RF64"), _WAV),
+    "OGG": ("ogg", "oga", "opus"),
+    "AIFF": ("aif", "aiff", "aifc"),
+    "AU": ("au", "snd"),
+    "MP3": ("mp3", "mpga", "mp2"),
+    "NIST": ("nist", "sph"),
+}
+"""Usual suffixes by container, where they are not just its name."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,10 @@ def read_row(row: Row, settings: PrepareDatasetConfig, folder: Path | None) -> C
         StorageError: the folder is full or not writable.
     """
     try:
-        audio, info = read_audio_and_info(row.path, settings.max_duration_s)
+        audio, info = read_audio(row.path, settings.max_duration_s)
         suffix = row.path.suffix.lower().lstrip(".")
-        notes = ["suffix_mismatch"] if suffix and suffix not in _suffixes(info.container) else []
+        expected = _SUFFIXES.get(info.container, (info.container.lower(),))
+        notes = ["suffix_mismatch"] if suffix and suffix not in expected else []
         return store(row, audio, info, settings, folder, notes)
     except AudioError as error:
         return Drop(row.source, error.reason, str(error), row.split)
@@ -105,7 +107,7 @@ def store(
         return Drop(row.source, "silent", detail, row.split)
     found = [*notes, *([] if (signal := check_signal(to_mono(keep), info.sample_rate_hz)) == "ok" else [signal])]
     found += ["scaled_down"] if np.abs(keep).max() > 1 else []
-    if keep.ndim == 1 and len(audio) > 1 and rms_dbfs(keep) < rms_dbfs(audio) - _CANCEL_DB:
+    if keep.ndim == 1 and rms_dbfs(audio.mean(axis=0)) < rms_dbfs(audio) - _CANCEL_DB:
         found.append("channels_cancel")
     found += ["open_ended"] if info.open_ended else []
     keep = resample(keep, info.sample_rate_hz, settings.storage_sample_rate_hz)
@@ -132,17 +134,6 @@ def store(
         notes=tuple(dict.fromkeys(found)),
         further_labels=row.further_labels,
     )
-
-
-def _suffixes(container: str) -> set[str]:
-    known = {
-        "OGG": {"ogg", "oga", "opus"},
-        "AIFF": {"aif", "aiff", "aifc"},
-        "MPEG": {"mp3"},
-        "WAVEX": {"wav"},
-        "RF64": {"wav", "rf64"},
-    }
-    return known.get(container, {container.lower()})
 
 
 def read_rows(

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.audio.signal import check_signal, loudest_window, match_loudness, read_audio, resample, to_mono
+from common.audio.signal import check_signal, loudest_window, match_loudness, read_mono, resample, to_mono
 from common.config.t2a import SynthesizeAudioConfig
 from common.diffusion.backend import T2ABackend, load_backend
 from common.diffusion.sampling import TextCache, sample
@@ -159,9 +159,8 @@ def sample_batch(
 
 def _encode_source(backend: T2ABackend, request: Request) -> Tensor:
     """Encode the source clip's loudest part, padded with silence to the bucket's length, to (1, D, L)."""
-    audio, rate = read_audio(Path(request.source.path if request.source else ""))
-    wanted = round(request.duration_s * backend.sample_rate_hz)
-    mono = loudest_window(resample(to_mono(audio), rate, backend.sample_rate_hz), wanted)
+    audio = read_mono(Path(request.source.path if request.source else ""), backend.sample_rate_hz)
+    mono = loudest_window(audio, round(request.duration_s * backend.sample_rate_hz))
     length = request.windows * request.frames * backend.hop_length
     padded = np.pad(mono[:length], (0, max(0, length - len(mono))))
     return backend.encode(torch.from_numpy(padded)[None, None], request.windows).cpu()

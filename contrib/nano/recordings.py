@@ -75,10 +75,10 @@ class Recordings:
     def clips(self, unit: int, rng: np.random.Generator) -> Iterator[Clip]:
         """Windows of a recording at each speed, each with other captions."""
         kind, row = KINDS[self.name], self.rows[unit]
-        audio, rate = read_audio(self.folder / row["path"])
+        audio, info = read_audio(self.folder / row["path"])
         wording, place = kind.word(row).shuffled(rng), int(rng.integers(100))
         for speed in kind.speeds:
-            heard = resample(to_mono(audio), round(rate * speed), RATE_HZ)
+            heard = resample(to_mono(audio), round(info.sample_rate_hz * speed), RATE_HZ)
             for window in [] if is_silent(heard) else windows(heard):
                 captions = wording.captions(place, kind.captions)
                 yield Clip(at_some_level(window, rng), captions, wording.label, row["path"])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.audio.signal import is_silent, read_audio, resample, to_mono
+from common.audio.signal import is_silent, read_mono
 from common.errors import ConfigError, DataError
 from contrib.nano.clips import RATE_HZ, Clip, Credit, at_some_level, windows
 from contrib.nano.wording import read_table, word_word
@@ -91,5 +91,4 @@ def _said(command: list[str]) -> np.ndarray:
             raise ConfigError(f"{command[0]} is not installed; apt-get install espeak-ng flite, or WORDS=0") from error
         except subprocess.CalledProcessError as error:
             raise DataError(f"{' '.join(command)} failed: {error.stderr.decode(errors='replace').strip()}") from error
-        audio, rate = read_audio(file)
-    return resample(to_mono(audio), rate, RATE_HZ)
+        return read_mono(file, RATE_HZ)

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from common.audio.signal import read_audio, resample, to_mono
+from common.audio.signal import read_mono, resample
 from common.config.corpus import SpectralCodecConfig
 from common.diffusion.spectral_codec import SpectralCodec
 from common.errors import DataError, SynthioError, unknown_name
@@ -145,8 +145,7 @@ def splits(name: str, data: Path | None, most_folds: int) -> list[Split]:
     rows = read_rows(layout, data)
     clips = []
     for row in rows:
-        audio, rate = read_audio(data / layout.folder / row["path"])
-        clips.append((row[layout.fold], Clip(resample(to_mono(audio), rate, RATE), row["label"])))
+        clips.append((row[layout.fold], Clip(read_mono(data / layout.folder / row["path"], RATE), row["label"])))
     return [
         Split([clip for fold, clip in clips if fold != held_out], [clip for fold, clip in clips if fold == held_out])
         for held_out in folds(layout, rows)[: most_folds or None]

@@ -107,8 +107,9 @@ def test_without_prompts_every_training_clip_gets_its_template_clips(synthesize:
     assert len(clips) == len({clip.clip_id for clip in clips}) == 2 * 6 * 2
     assert {clip.caption for clip in clips} == {"sound of a bus", "sound of a dog bark", "sound of a jazz"}
     for clip in clips:
-        audio, rate = read_audio(folder / "clips" / clip.file_name)
-        assert rate == clip.sample_rate_hz and audio.shape[-1] == round(clip.duration_s * rate)
+        audio, info = read_audio(folder / "clips" / clip.file_name)
+        assert info.sample_rate_hz == clip.sample_rate_hz
+        assert audio.shape[-1] == round(clip.duration_s * clip.sample_rate_hz)
     assert {round(clip.duration_s, 3) for clip in clips} == {0.5, 0.51}
 
 

@@ -112,9 +112,9 @@ def synthesize(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def spectrum(path: Path) -> np.ndarray:
     """Level of 40 bands up to half of `RATE`, in log10, without the mean."""
-    audio, rate = read_audio(path)
+    audio, info = read_audio(path)
     power = np.square(np.abs(np.fft.rfft(audio[0])))
-    bands = np.linspace(0, RATE / 2, 41) * len(audio[0]) / rate
+    bands = np.linspace(0, RATE / 2, 41) * len(audio[0]) / info.sample_rate_hz
     levels = np.log10(np.add.reduceat(power, bands[:-1].astype(int)) + 1e-6)
     return np.asarray(levels - levels.mean())
 

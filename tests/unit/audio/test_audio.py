@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import soundfile
 
+from common.audio.file import AudioError
 from common.audio.signal import (
-    AudioError,
     check_signal,
     fixed_windows,
     loudest_window,
     match_loudness,
     read_audio,
-    read_audio_and_info,
+    read_mono,
     resample,
     rms_dbfs,
     to_mono,
@@ -54,8 +54,7 @@ def test_a_tone_gives_the_same_log_mel_whatever_rate_it_was_recorded_at(tmp_path
     for recorded in (16000, rate):
         path = tmp_path / f"{recorded}.wav"
         soundfile.write(path, np.stack([tone(recorded, hz=hz)] * 2, axis=1), recorded, subtype="FLOAT")
-        audio, found = read_audio(path)
-        features.append(log_mel(resample(to_mono(audio), found, 16000), 16000, 7200))
+        features.append(log_mel(read_mono(path, 16000), 16000, 7200))
     assert np.abs(features[0] - features[1]).max() < 0.05
 
 
@@ -80,8 +79,8 @@ def test_every_format_depth_and_channel_count_reads_as_float_within_its_precisio
         pytest.skip("MP3 has two channels at most")
     x = np.stack([tone(16000, 0.5, 200.0 * (c + 1)) for c in range(channels)], axis=1)
     soundfile.write(tmp_path / "a.bin", x, 16000, format=container, subtype=encoding)
-    audio, rate = read_audio(tmp_path / "a.bin")
-    assert (audio.dtype, audio.shape, rate) == (np.float32, (channels, 8000), 16000)
+    audio, info = read_audio(tmp_path / "a.bin")
+    assert (audio.dtype, audio.shape, info.sample_rate_hz) == (np.float32, (channels, 8000), 16000)
     assert np.abs(audio.T - x).max() <= error
 
 
@@ -89,7 +88,7 @@ def test_every_format_depth_and_channel_count_reads_as_float_within_its_precisio
 def test_content_decides_and_not_the_suffix(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
     soundfile.write(path, tone(8000), 8000, format="WAV", subtype="PCM_16")
-    audio, info = read_audio_and_info(path)
+    audio, info = read_audio(path)
     assert (info.container, info.encoding, audio.shape) == ("WAV", "PCM_16", (1, 8000))
 
 
@@ -130,6 +129,35 @@ def test_each_kind_of_bad_file_has_its_reason_and_names_the_file(tmp_path: Path)
         with pytest.raises(AudioError, match=f"{name}.wav") as failure:
             read_audio(tmp_path / f"{name}.wav")
         assert failure.value.reason == reason
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
+def test_a_sample_that_is_no_number_is_found_wherever_the_loudest_part_is(tmp_path: Path, value: float) -> None:
+    x = np.concatenate([tone(8000, 3), 0.1 * tone(8000, 30)])
+    x[25 * 8000] = value
+    soundfile.write(tmp_path / "a.wav", x, 8000, subtype="DOUBLE")
+    with pytest.raises(AudioError) as failure:
+        read_audio(tmp_path / "a.wav", max_duration_s=2.0)
+    assert failure.value.reason == "nan"
+
+
+@pytest.mark.parametrize("form", ["WAV", "OGG"])
+@pytest.mark.parametrize("seconds", [0.3, 2.0, 11.04, 60.0])
+def test_the_loudest_part_is_that_of_the_whole(tmp_path: Path, form: str, seconds: float) -> None:
+    rate = 8000
+    x = np.random.default_rng(3).standard_normal(round(47.13 * rate)) * np.linspace(0.02, 0.2, round(47.13 * rate))
+    x[20 * rate : 24 * rate] *= 3
+    soundfile.write(tmp_path / "a", x, rate, format=form)
+    whole, info = read_audio(tmp_path / "a")
+    assert info.frames == len(x)
+    part, info = read_audio(tmp_path / "a", max_duration_s=seconds)
+    assert info.frames == len(x)
+    length, step = min(len(x), round(seconds * rate)), rate // 10
+    starts = np.arange(0, len(x) - length + 1, step)
+    best = max(starts, key=lambda start: float(np.square(whole[0, start : start + length], dtype=np.float64).sum()))
+    energy = np.square(part, dtype=np.float64).sum()
+    assert any(np.array_equal(part, whole[:, start : start + length]) for start in starts)
+    assert energy >= 0.99 * np.square(whole[0, best : best + length], dtype=np.float64).sum()
 
 
 def test_integers_that_were_written_as_floats_are_read(tmp_path: Path) -> None:
@@ -173,8 +201,8 @@ def test_flac_round_trip_is_exact_to_half_a_step_and_limits_what_is_beyond_full_
     x = np.random.default_rng(0).uniform(-0.99, 0.99, (channels, 999) if channels else 999).astype(np.float32)
     x[..., 0] = 1.5
     write_flac(tmp_path / "a.flac", x, 22050)
-    audio, rate = read_audio(tmp_path / "a.flac")
-    assert rate == 22050
+    audio, info = read_audio(tmp_path / "a.flac")
+    assert info.sample_rate_hz == 22050
     np.testing.assert_allclose(audio[:, 1:], np.atleast_2d(x)[:, 1:], atol=0.5 / 32768 + 1e-9)
     assert audio[0, 0] == 32767 / 32768
 

@@ -11,7 +11,8 @@ import pytest
 import soundfile
 
 from common.audio import file as audio_file
-from common.audio.signal import AudioError, read_audio, read_audio_and_info
+from common.audio.file import AudioError
+from common.audio.signal import read_audio
 from tests.kit.broken_audio import (
     RATE,
     SIZE_FIELDS,
@@ -59,12 +60,12 @@ def fails(tmp_path: Path, data: bytes) -> str:
 def test_formats_that_cannot_seek_are_read_whole_and_in_part(tmp_path: Path, form: str, encoding: str) -> None:
     x = np.concatenate([noise(3) * 0.1, noise(1), noise(1) * 0.1])
     (tmp_path / "a").write_bytes(encoded(x, form, encoding, 8000 if encoding != "DPCM_16" else 44100))
-    audio, rate = read_audio(tmp_path / "a")
+    audio, info = read_audio(tmp_path / "a")
     assert audio.shape[1] >= len(x)
-    loudest, _ = read_audio(tmp_path / "a", max_duration_s=16000 / rate)
-    starts = range(0, audio.shape[1] - 16000, round(0.1 * rate))
+    loudest, _ = read_audio(tmp_path / "a", max_duration_s=16000 / info.sample_rate_hz)
+    starts = range(0, audio.shape[1] - 16000, round(0.1 * info.sample_rate_hz))
     place = next(start for start in starts if np.array_equal(loudest, audio[:, start : start + 16000]))
-    assert abs(place - 48000) <= 0.1 * rate
+    assert abs(place - 48000) <= 0.1 * info.sample_rate_hz
 
 
 @pytest.mark.parametrize("rate", [16000, 44100])
@@ -130,9 +131,9 @@ def test_a_flac_is_read_whole_where_its_header_states_no_length_or_too_small_a_o
     for data in (flac, encoded(noise(channels=2), "FLAC"), flac + b"TAG".ljust(128)):
         whole = reads(tmp_path, data)
         np.testing.assert_array_equal(reads(tmp_path, flac_with_total(data, total)), whole)
-        assert read_audio_and_info(tmp_path / "a")[1].open_ended == (total == 0)
+        assert read_audio(tmp_path / "a")[1].open_ended == (total == 0)
     (tmp_path / "a").write_bytes(flac_with_total(encoded(np.concatenate([noise(9) * 0.1, noise(1)]), "FLAC"), total))
-    loudest, info = read_audio_and_info(tmp_path / "a", 1.0)
+    loudest, info = read_audio(tmp_path / "a", 1.0)
     assert loudest.shape == (1, RATE) and info.frames == 10 * RATE and np.abs(loudest).mean() > 0.2
     assert fails(tmp_path, flac_with_total(flac, total)[: len(flac) // 2]) == "truncated"
     assert fails(tmp_path, flac_with_total(flac, 160000)) == "truncated"
@@ -145,12 +146,12 @@ def test_an_ogg_without_an_end_mark_is_read_and_noted_and_chained_ones_are_joine
     first, second = encoded(noise(seed=1), "OGG", encoding), encoded(noise(0.5, seed=2), "OGG", encoding)
     whole = reads(tmp_path, first), reads(tmp_path, second)
     np.testing.assert_array_equal(reads(tmp_path, unmarked_ogg(first)), whole[0])
-    assert read_audio_and_info(tmp_path / "a")[1].open_ended
+    assert read_audio(tmp_path / "a")[1].open_ended
     np.testing.assert_array_equal(reads(tmp_path, first + second), np.concatenate(whole, axis=1))
-    assert not read_audio_and_info(tmp_path / "a")[1].open_ended
+    assert not read_audio(tmp_path / "a")[1].open_ended
     three = reads(tmp_path, first + second + first)
     np.testing.assert_array_equal(three, np.concatenate([*whole, whole[0]], axis=1))
-    part, info = read_audio_and_info(tmp_path / "a", 2.0)
+    part, info = read_audio(tmp_path / "a", 2.0)
     assert part.shape == (1, 2 * RATE) and info.frames == round(2.5 * RATE)
     for junk in (bytes(300), b"TAG".ljust(128)):
         np.testing.assert_array_equal(reads(tmp_path, first + junk), whole[0])
@@ -163,11 +164,11 @@ def test_an_ogg_without_an_end_mark_is_read_and_noted_and_chained_ones_are_joine
 def test_a_size_that_stands_for_unknown_means_to_the_end_of_the_file(tmp_path: Path, name: str) -> None:
     _, put, bits = SIZE_FIELDS[name]
     data = container(name, noise())
-    whole, info = reads(tmp_path, data), read_audio_and_info(tmp_path / "a")[1]
+    whole, info = reads(tmp_path, data), read_audio(tmp_path / "a")[1]
     assert whole.shape == (1, RATE) and not info.open_ended
     for size in (0, *UNKNOWN_SIZES, *((2**63, 2**63 - 1, 2**64 - 1) if bits == 64 else ())):
         np.testing.assert_array_equal(reads(tmp_path, put(data, size)), whole, err_msg=hex(size))
-        assert read_audio_and_info(tmp_path / "a")[1].open_ended
+        assert read_audio(tmp_path / "a")[1].open_ended
 
 
 @pytest.mark.parametrize("name", SIZE_FIELDS)

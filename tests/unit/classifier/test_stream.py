@@ -10,7 +10,8 @@ import pytest
 import soundfile
 
 from common.audio import signal as stream
-from common.audio.signal import AudioError, open_mono, read_audio, resample, to_mono
+from common.audio.file import AudioError
+from common.audio.signal import open_mono, read_audio, read_mono
 from common.classifier import inference
 from common.classifier.inference import peak_of, stream_logits
 from common.classifier.model import Classifier, load_classifier
@@ -55,8 +56,7 @@ def test_a_stream_holds_the_samples_of_the_whole_file(tmp_path: Path, rate: int,
     channels = {"none": [first], "other": [first, 0.3 * rng.standard_normal(frames)]}
     channels |= {"opposite": [first, -first], "weaker": [first, -0.95 * first]}
     soundfile.write(tmp_path / "a.wav", np.stack(channels[second], axis=1), rate, subtype="FLOAT")
-    audio, found = read_audio(tmp_path / "a.wav")
-    expected = resample(to_mono(audio), found, RATE)
+    expected = read_mono(tmp_path / "a.wav", RATE)
     with open_mono(tmp_path / "a.wav", RATE) as made:
         blocks = list(made.blocks)
     assert made.samples == len(expected) == sum(map(len, blocks))

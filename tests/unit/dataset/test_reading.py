@@ -64,8 +64,8 @@ def test_every_bad_file_has_its_reason_and_the_odd_ones_are_kept(
     assert "scaled_down" in kept["double.wav"].notes and "cut" in kept["long.wav"].notes
     assert kept["long.wav"].duration_s == settings.max_duration_s
     assert (kept["six.wav"].file_channels, kept["deep.wav"].encoding) == (6, "PCM_24")
-    audio, rate = read_audio(folder / f"{kept['deep.wav'].clip_id}.flac")
-    assert (audio.shape, rate) == ((1, round(8000 / 6)), 8000)
+    audio, info = read_audio(folder / f"{kept['deep.wav'].clip_id}.flac")
+    assert (audio.shape, info.sample_rate_hz) == ((1, round(8000 / 6)), 8000)
     assert np.abs(read_audio(folder / f"{kept['double.wav'].clip_id}.flac")[0]).max() <= 1
     write(tmp_path / "reading.json", reading)
     assert read(Reading, tmp_path / "reading.json") == reading
@@ -97,8 +97,9 @@ def test_files_of_an_open_length_are_kept_with_a_note_and_paths_that_cannot_be_o
     (tmp_path / "radio.ogg").write_bytes(unmarked_ogg(encoded(x, "OGG", None, 8000)))
     (tmp_path / "call.wav").write_bytes(encoded(x, "WAV", "GSM610", 8000))
     soundfile.write(tmp_path / "wide.wav", np.stack([x, -0.8 * x], axis=1), 8000)
+    soundfile.write(tmp_path / "opposite.wav", np.stack([x, -x], axis=1), 8000)
     os.mkfifo(tmp_path / "fifo.wav")
-    kept = ["pipe.wav", "power.wav", "stream.flac", "radio.ogg", "call.wav", "wide.wav"]
+    kept = ["pipe.wav", "power.wav", "stream.flac", "radio.ogg", "call.wav", "wide.wav", "opposite.wav"]
     bad = ["fifo.wav", "call.wav/inside.wav"]
     spec = write_dataset([(name, "ab"[i % 2]) for i, name in enumerate(kept)])
     assert spec.labels is not None
@@ -107,13 +108,40 @@ def test_files_of_an_open_length_are_kept_with_a_note_and_paths_that_cannot_be_o
     reading = read_dataset(spec, settings, None, 2)
     assert {drop.source: drop.reason for drop in reading.dropped} == dict.fromkeys([*bad, long], "unreadable")
     assert {clip.source: "open_ended" in clip.notes for clip in reading.clips} == {
-        name: name not in ("call.wav", "wide.wav") for name in kept
+        name: name not in ("call.wav", "wide.wav", "opposite.wav") for name in kept
     }
-    assert [clip.source for clip in reading.clips if "channels_cancel" in clip.notes] == ["wide.wav"]
+    assert [clip.source for clip in reading.clips if "channels_cancel" in clip.notes] == ["wide.wav", "opposite.wav"]
+
+
+@pytest.mark.parametrize(
+    ("form", "suffixes"),
+    [
+        ("WAV", ("wav", "wave", "bwf")),
+        ("WAVEX", ("wav",)),
+        ("RF64", ("rf64", "wav")),
+        ("W64", ("w64",)),
+        ("FLAC", ("flac",)),
+        ("OGG", ("ogg", "oga")),
+        ("MP3", ("mp3", "mpga", "mp2")),
+        ("AIFF", ("aif", "aiff", "aifc")),
+        ("AU", ("au", "snd")),
+        ("CAF", ("caf",)),
+        ("NIST", ("sph", "nist")),
+        ("VOC", ("voc",)),
+    ],
+)
+def test_the_usual_suffixes_of_a_format_are_no_oddity(
+    tmp_path: Path, write_dataset: Write, settings: PrepareDatasetConfig, form: str, suffixes: tuple[str, ...]
+) -> None:
+    names = [f"{number}.{suffix}" for number, suffix in enumerate((*suffixes, "txt"))]
+    for name in names:
+        (tmp_path / name).write_bytes(encoded(0.2 * np.random.default_rng(0).standard_normal(8000), form))
+    reading = read_dataset(write_dataset([(name, "ab"[i % 2]) for i, name in enumerate(names)]), settings, None, 1)
+    assert {clip.source for clip in reading.clips if "suffix_mismatch" in clip.notes} == {names[-1]}
 
 
 @pytest.mark.parametrize("error", [ValueError("odd\nthing"), MemoryError(), ZeroDivisionError("division by zero")])
-@pytest.mark.parametrize("place", ["read_audio_and_info", "check_signal", "resample"])
+@pytest.mark.parametrize("place", ["read_audio", "check_signal", "resample"])
 def test_whatever_goes_wrong_with_one_file_leaves_out_that_clip_alone(
     write_dataset: Write, settings: PrepareDatasetConfig, monkeypatch: pytest.MonkeyPatch, place: str, error: Exception
 ) -> None:
