@@ -1,6 +1,10 @@
 """Figures of predictions, with one label per clip or several."""
 
 import numpy as np
+from scipy.special import expit
+
+THRESHOLDS = np.round(expit(np.arange(-80, 81) / 10.0), 6)
+"""Candidate thresholds: even steps of the log-odds, since rare labels get small probabilities."""
 
 
 def calibration_error(stated: np.ndarray, true: np.ndarray, bins: int) -> float:
@@ -33,6 +37,16 @@ def multi_label_macro_f1(truth: np.ndarray, scores: np.ndarray, threshold: float
     hits, total = np.sum(wanted & found, axis=0), np.sum(wanted, axis=0) + np.sum(found, axis=0)
     occurs = total > 0
     return float(np.mean(2 * hits[occurs] / total[occurs])) if occurs.any() else 0.0
+
+
+def choose_threshold(truth: np.ndarray, scores: np.ndarray) -> float:
+    """Probability from which a label counts as heard: the best macro-F1, among equals the nearest to 0.5.
+
+    All labels of a model share one threshold; a threshold per label would be fitted to the few validation clips of a
+    rare label. Both are (N, labels), of validation clips, never of test clips.
+    """
+    found = [(multi_label_macro_f1(truth, scores, value), -abs(value - 0.5)) for value in THRESHOLDS]
+    return float(THRESHOLDS[max(range(len(found)), key=lambda place: found[place])])
 
 
 def multi_label_map(truth: np.ndarray, scores: np.ndarray) -> float:

@@ -103,13 +103,19 @@ class Member(Contract):
     weight: float = Field(1.0, description="its share in the mean, relative to the others'")
 
 
-class Blend(Losses, OnValidation):
+class WithThreshold(Losses):
+    """Losses of a model or a blend, and from where on it says that a label is heard."""
+
+    threshold: float | None = absent("probability from which a label counts as heard, where clips have several")
+
+
+class Blend(WithThreshold, OnValidation):
     """Figures of a blend."""
 
     members: list[Member]
 
 
-class Calibrated(Losses):
+class Calibrated(WithThreshold):
     """Figures of a model with its temperature; all that learners.json says of AST."""
 
     temperature: float

@@ -7,7 +7,7 @@
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any
 
@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.clap.copies import COMPARE_RATE_HZ, Limits
-from common.classifier.scores import multi_label_map
+from common.classifier.scores import choose_threshold, multi_label_map
 from common.config.evaluation import EvaluateClassifierPlan
 from common.config.methods import Method
 from common.contracts.evaluation import DeliveredScores, Distances, Evaluation, HeldOut, Leaks, Oracle
-from common.contracts.training import DeliveredModel, Failure
+from common.contracts.training import Blend, DeliveredModel, Failure
 from common.errors import DataError
 from common.learners.calibration import best_of, blended
 from common.models.registry import exposure_sentences
@@ -36,9 +36,8 @@ from components.evaluate_classifier.comparison import (
 )
 from components.evaluate_classifier.inputs import Inputs
 from components.evaluate_classifier.leaks import ClipSet, find_leaks
-from components.evaluate_classifier.multi_label import choose_threshold
 from components.evaluate_classifier.quality import label_accuracy, set_distances, synthetic_sets
-from components.evaluate_classifier.scoring import PredictTask, embedded, predicted, zero_shot_probabilities
+from components.evaluate_classifier.scoring import embedded, predicted, zero_shot_probabilities
 from components.evaluate_classifier.statistics import Key
 
 
@@ -54,11 +53,11 @@ def evaluate(
         raise DataError(f"the delivered classifier could not be evaluated: {failed[DELIVERED_MODEL]}")
     seed = derive_seed(plan.replicates[0], "evaluate_classifier")
     predictions: Predictions = {}
-    for (name, replicate), heard in _answers(inputs, inputs.predict, failed).items():
+    for (name, replicate), heard in _answers(inputs, failed).items():
         predictions.setdefault(name, {})[replicate] = heard
     if not predictions.keys() & plan.methods.keys():
         raise DataError("no classifier could be evaluated; see failures.json of train_classifier and the log above")
-    thresholds = _thresholds(inputs, failed, plan.replicates[0])
+    thresholds = _thresholds(inputs, plan.replicates[0])
     records = inputs.test.records
     truth = inputs.truth(records)
     embeddings = {name: embedded(tasks) for name, tasks in inputs.embed.items()}
@@ -95,28 +94,24 @@ def evaluate(
     return evaluation.rounded(), predictions
 
 
-def _answers(
-    inputs: Inputs, tasks: Mapping[Key, PredictTask], failed: Mapping[Key, str]
-) -> dict[Key, NDArray[np.float64]]:
+def _answers(inputs: Inputs, failed: Collection[Key]) -> dict[Key, NDArray[np.float64]]:
     """Probabilities of each model with a finished task, and of each blend of which no member failed."""
-    answers = {key: predicted(task) for key, task in tasks.items() if key not in failed}
-    for (name, replicate), members in inputs.blends.items():
-        _, method = learner_and_method(name)
-        keys = [(model_name(member.learner, method), replicate) for member in members]
-        if all(key in answers for key in keys):
-            heard = [(answers[key], member) for key, member in zip(keys, members, strict=True)]
-            answers[name, replicate] = blended(heard, inputs.gold.multi_label)
+    answers = {key: predicted(task) for key, task in inputs.predict.items() if key not in failed}
+    for (name, replicate), told in inputs.learners.items():
+        if isinstance(told, Blend):
+            _, method = learner_and_method(name)
+            keys = [(model_name(member.learner, method), replicate) for member in told.members]
+            if all(key in answers for key in keys):
+                heard = [(answers[key], member) for key, member in zip(keys, told.members, strict=True)]
+                answers[name, replicate] = blended(heard, inputs.gold.multi_label)
     return answers
 
 
-def _thresholds(inputs: Inputs, failed: Mapping[Key, str], first: int) -> dict[Key, float]:
-    """Threshold per model of a multi-label dataset, chosen on its validation clips; zero-shot on `first`'s."""
+def _thresholds(inputs: Inputs, first: int) -> dict[Key, float]:
+    """Threshold of each model of a multi-label dataset, chosen on its validation clips; zero-shot on `first`'s."""
     if not inputs.gold.multi_label:
         return {}
-    found = {
-        (name, replicate): choose_threshold(inputs.truth(inputs.gold.val(replicate)), heard)
-        for (name, replicate), heard in _answers(inputs, inputs.validate, failed).items()
-    }
+    found = {key: told.threshold for key, told in inputs.learners.items() if told.threshold is not None}
     validation = {clip.clip_id for clip in inputs.gold.val(first)}
     records = inputs.sets["gold"].records
     places = [place for place, clip in enumerate(records) if clip.clip_id in validation]
@@ -125,7 +120,7 @@ def _thresholds(inputs: Inputs, failed: Mapping[Key, str], first: int) -> dict[K
     pair = model_name(told.learner, told.method)
     of_pair = [threshold for (name, _), threshold in found.items() if name == pair]
     # Its own clips were all trained on: the threshold is the mean of those of its replicates.
-    found[DELIVERED_MODEL] = sum(of_pair) / len(of_pair) if of_pair else 0.5
+    found[DELIVERED_MODEL] = sum(of_pair) / len(of_pair)
     return {**found, ZERO_SHOT: choose_threshold(inputs.truth([records[place] for place in places]), heard)}
 
 
@@ -136,10 +131,9 @@ def _best(inputs: Inputs, predictions: Predictions, plan: EvaluateClassifierPlan
         for side, chosen in best.items():
             order = {}
             for name, arm in predictions.items():
-                learner, method = learner_and_method(name)
-                told = inputs.learners.get(f"{learner}/{method}/{replicate}")
-                if told and replicate in arm and plan.methods[method].side == side:
-                    order[name] = told
+                _, method = learner_and_method(name)
+                if replicate in arm and plan.methods[method].side == side:
+                    order[name] = inputs.learners[name, replicate]
             if order:
                 chosen[replicate] = best_of(order, lambda name: learner_and_method(name)[0])
     return best

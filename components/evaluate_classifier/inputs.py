@@ -1,6 +1,6 @@
 """Inputs of the stage: clips, models, and the tasks to run on them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.config.evaluation import EvaluateClassifierPlan
+from common.config.learners import AST
 from common.config.methods import in_order
 from common.contracts.base import read
 from common.contracts.evaluation import COPIES, CorpusCopies
 from common.contracts.gold import HeldOutHealth
-from common.contracts.training import Delivery, Failure, Learners, Member, Selection
+from common.contracts.training import Blend, Calibrated, Delivery, Failure, Learners, Selection
 from common.errors import DataError
 from common.learners.architectures import encoder_files
 from common.learners.front_ends import CLAP, ENCODER
@@ -24,10 +25,11 @@ from common.records.gold import GoldSet
 from common.runtime.work import Task
 from common.storage.artifacts import artifact_hash
 from common.storage.items import ItemStore
+from components.evaluate_classifier.comparison import model_name
 from components.evaluate_classifier.scoring import Clips, Encoder, PredictTask, embed_tasks
+from components.evaluate_classifier.statistics import Key
 
 ORACLE, DELIVERED = "oracle", "delivered"
-MEMBERS = "members.json"
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,8 @@ class Inputs:
         train_ids: ids of gold clips that any replicate trains on.
         failures: of train_classifier.
         embed: embedding tasks by set; the test clips are set "test".
-        learners: figures of train_classifier's other learners on validation, by `<learner>/<method>/<replicate>`.
-        predict: predictions of the test clips, by method and replicate; of other learners, by `<learner>/<method>`.
-        validate: prediction tasks on the replicate's validation clips, for a multi-label dataset only.
+        learners: what validation clips say of each model and blend, by its name and replicate.
+        predict: predictions of the test clips by each model, likewise.
         delivered: what train_classifier says of the delivered classifier, and its prediction task on the test clips.
         oracle: prediction tasks of the oracle by set; the test clips are set "test".
     """
@@ -55,12 +56,10 @@ class Inputs:
     test_health: HeldOutHealth
     selection: Selection
     failures: list[Failure]
-    learners: Learners
+    learners: dict[Key, Blend | Calibrated]
     clap: Path
     embed: dict[str, list[Task]]
-    predict: dict[tuple[str, int], PredictTask]
-    validate: dict[tuple[str, int], PredictTask]
-    blends: dict[tuple[str, int], list[Member]]
+    predict: dict[Key, PredictTask]
     delivered: tuple[Delivery, PredictTask]
     oracle: dict[str, PredictTask]
 
@@ -108,29 +107,21 @@ def read_inputs(
     store, batch = ItemStore("evaluate_classifier", code_version, scope=plan.scope), plan.settings.batch_size
     digest = artifact_hash(clap)
     judged = {name: clips for name, clips in everything.items() if name not in ("gold", "retrieved")}
-    made = {
-        (method, replicate): folder / str(replicate)
-        for method, folder in _models(classifiers, plan)
-        for replicate in plan.replicates
-        if (folder / str(replicate)).is_dir()
-    }
-    blends = {cell: folder / MEMBERS for cell, folder in made.items() if (folder / MEMBERS).is_file()}
-    models = {cell: (folder, artifact_hash(folder)) for cell, folder in made.items() if cell not in blends}
-    own = {replicate: tuple(gold_set.val(replicate)) for replicate in plan.replicates if gold_set.multi_label}
-    validation = {replicate: Clips(clips_hash(gold, records), gold, records) for replicate, records in own.items()}
-    told = read(Delivery, classifiers / "delivered.json")
+    delivery = read(Delivery, classifiers / "delivered.json")
     oracle, delivered = classifiers / ORACLE, classifiers / DELIVERED
     encoders = {
         path.name: Encoder(artifact_hash(path, encoder_files(path)), path)
         for path in sorted((classifiers / "encoders").glob("*"))
     }
-
-    def predict(model: tuple[Path, str], clips: Clips) -> PredictTask:
-        through = hears_through(model[0])
-        clap_tasks = embed_tasks(store, clap, digest, clips, batch) if through == CLAP else []
-        return PredictTask(store, *model, clips, batch, clap_tasks, encoders if through == ENCODER else {})
-
     embed = {name: embed_tasks(store, clap, digest, clips, batch) for name, clips in everything.items()}
+
+    def predict(name: str, replicate: int) -> PredictTask:
+        model = classifiers / ("learners" if "/" in name else "") / name / str(replicate)
+        through = hears_through(model)
+        heard = embed["test"] if through == CLAP else [], encoders if through == ENCODER else {}
+        return PredictTask(store, model, artifact_hash(model), test_clips, batch, *heard)
+
+    learners = _learners(classifiers, plan.methods)
     return Inputs(
         gold=gold_set,
         test=test_clips,
@@ -139,19 +130,13 @@ def read_inputs(
         train_ids=frozenset(clip.clip_id for replicate in plan.replicates for clip in gold_set.train(replicate)),
         test_health=read(HeldOutHealth, test / "health.json"),
         selection=read(Selection, classifiers / "selection.json"),
-        failures=read(list[Failure], classifiers / "failures.json") + told.failures,
-        learners=read(Learners, classifiers / "learners.json"),
+        failures=read(list[Failure], classifiers / "failures.json") + delivery.failures,
+        learners=learners,
         clap=clap,
         embed=embed,
-        predict={key: predict(model, test_clips) for key, model in models.items()},
-        validate={
-            (method, replicate): predict(model, validation[replicate])
-            for (method, replicate), model in models.items()
-            if replicate in validation
-        },
-        blends={cell: read(list[Member], file) for cell, file in blends.items()},
+        predict={key: predict(*key) for key, told in learners.items() if not isinstance(told, Blend)},
         delivered=(
-            told,
+            delivery,
             # It may be a blend, and any member may hear through the CLAP or an encoder.
             PredictTask(store, delivered, artifact_hash(delivered), test_clips, batch, embed["test"], encoders),
         ),
@@ -161,14 +146,11 @@ def read_inputs(
     )
 
 
-def _models(classifiers: Path, plan: EvaluateClassifierPlan) -> list[tuple[str, Path]]:
-    """Name and folder of each method's models, those of other learners as `<learner>/<method>`."""
-    methods = in_order(plan.methods)
-    own = [(method, classifiers / method) for method in methods]
-    found = [path.name for path in sorted((classifiers / "learners").glob("*"))]
-    return own + [
-        (f"{name}/{method}", classifiers / "learners" / name / method) for name in found for method in methods
-    ]
+def _learners(classifiers: Path, methods: Iterable[str]) -> dict[Key, Blend | Calibrated]:
+    """What learners.json says, by a model's name and replicate: AST first, methods in their order."""
+    told, order = read(Learners, classifiers / "learners.json"), in_order(methods)
+    cells = sorted((cell.split("/") for cell in told), key=lambda cell: (cell[0] != AST, cell[0], order.index(cell[1])))
+    return {(model_name(learner, method), int(s)): told[f"{learner}/{method}/{s}"] for learner, method, s in cells}
 
 
 def _clips(folder: Path, kind: type[Clip]) -> Clips:

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
-from scipy.special import expit
 from sklearn.metrics import average_precision_score
 
 from common.classifier.scores import multi_label_macro_f1
@@ -13,8 +12,6 @@ from common.contracts.evaluation import Figure, Scores
 from components.evaluate_classifier.intervals import Floats
 from components.evaluate_classifier.statistics import Flags, Key, OfModel, Resampling, Scorer, macro_f1_draws
 
-THRESHOLDS: Floats = np.round(expit(np.arange(-80, 81) / 10.0), 6)
-"""Candidate thresholds: even steps of the log-odds, since rare labels get small probabilities."""
 MAX_WORK = 4 * 10**9
 """Limit of draws × clips × labels; some seconds per model."""
 MIN_DRAWS = 1000
@@ -24,16 +21,6 @@ _CHUNK = 64
 def affordable(resamples: int, clips: int, labels: int) -> int:
     """Number of bootstrap draws: `resamples`, reduced only if draws × clips × labels exceed `MAX_WORK`."""
     return min(resamples, max(MIN_DRAWS, MAX_WORK // max(1, clips * labels)))
-
-
-def choose_threshold(truth: Flags, probabilities: Floats) -> float:
-    """Probability from which a label counts as heard: the best macro-F1, among equals the nearest to 0.5.
-
-    All labels of a model share one threshold; a threshold per label would be fitted to the few validation clips of a
-    rare label. Both are (N, K), of validation clips, never of test clips.
-    """
-    found = [(multi_label_macro_f1(truth, probabilities, value), -abs(value - 0.5)) for value in THRESHOLDS]
-    return float(THRESHOLDS[max(range(len(found)), key=lambda place: found[place])])
 
 
 def average_precision_draws(truth: Flags, scores: Floats, weights: Floats) -> Floats:

@@ -65,13 +65,9 @@ def _work(inputs: Inputs) -> dict[tuple[str, int], str]:
     """Run all tasks; returns the errors of failed predictions."""
     # Embeddings come first: some learners hear through the same CLAP.
     obtain_all(dict(enumerate(task for tasks in inputs.embed.values() for task in tasks)))
-    works = {
-        **{("test", name): task for name, task in inputs.predict.items()},
-        **{("validation", name): task for name, task in inputs.validate.items()},
-        **{("test", (f"oracle on {name}", 0)): task for name, task in inputs.oracle.items()},
-        ("test", DELIVERED_MODEL): inputs.delivered[1],
-    }
-    return {name: failure_text(error) for (_, name), error in perform(works).failures.items()}
+    oracle = {(f"oracle on {name}", 0): task for name, task in inputs.oracle.items()}
+    works = {**inputs.predict, **oracle, DELIVERED_MODEL: inputs.delivered[1]}
+    return {name: failure_text(error) for name, error in perform(works).failures.items()}
 
 
 def _write_predictions(path: Path, inputs: Inputs, predictions: Predictions) -> None:

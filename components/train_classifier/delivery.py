@@ -13,7 +13,7 @@ from statistics import fmean, geometric_mean
 
 from common.config.learners import AST, BLEND, PROBE_FIRST
 from common.config.train_classifier import TrainClassifierPlan
-from common.contracts.training import Delivery, Failure, Losses, Member
+from common.contracts.training import Blend, Delivery, Failure, Losses, Member
 from common.errors import DataError, failure_text
 from common.learners.architectures import copy_encoder
 from common.learners.calibration import best_of
@@ -46,8 +46,7 @@ class Pair:
 def best_pairs(plan: TrainClassifierPlan, learned: Learned) -> list[Pair]:
     """Pairs that finished in every replicate, the best first; ceilings are left out: no user has their clips."""
     told: dict[tuple[str, str], list[Losses]] = {}
-    blends: dict[tuple[str, str, int], Losses] = {(BLEND, *cell): row for cell, row in learned.blends.items()}
-    for (learner, method, _), row in sorted((blends | learned.calibrated).items()):
+    for (learner, method, _), row in sorted(learned.told.items()):
         if not plan.methods[method].ceiling:
             told.setdefault((learner, method), []).append(row)
     most, means = max(map(len, told.values()), default=0), {}
@@ -113,14 +112,14 @@ def _members(pair: Pair, learned: Learned) -> list[Member]:
     if pair.learner != BLEND:
         names = [pair.learner]
     else:
-        blends = [told for (method, _), told in learned.blends.items() if method == pair.method]
+        blends = [told for (_, of, _), told in learned.told.items() if of == pair.method and isinstance(told, Blend)]
         votes = Counter(member.learner for told in blends for member in told.members)
         names = [name for name, count in votes.most_common() if 2 * count >= len(blends)] or [
             votes.most_common(1)[0][0]
         ]
     members = []
     for name in names:
-        told = [row for (of, method, _), row in learned.calibrated.items() if (of, method) == (name, pair.method)]
+        told = [row for (of, method, _), row in learned.told.items() if (of, method) == (name, pair.method)]
         temperature, weight = (geometric_mean(getattr(row, x) for row in told) for x in ("temperature", "weight"))
         members.append(Member(learner=name, temperature=temperature, weight=weight))
     return members

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from common.classifier.scores import choose_threshold
 from common.config.augmentations import AUGMENTATIONS
 from common.config.learners import AST, BLEND, PROBE_FIRST, find_learner, probe_of
 from common.config.methods import Method
 from common.config.train_classifier import TrainClassifierPlan
 from common.contracts import training
-from common.contracts.base import read, write
+from common.contracts.base import read
 from common.contracts.training import Blend, Calibrated, Failure, Fit, Losses, Member
 from common.errors import failure_text
 from common.learners.architectures import copy_encoder
@@ -33,7 +34,7 @@ from components.train_classifier.learner_job import LearnerJob
 from components.train_classifier.learner_kinds import KINDS
 from components.train_classifier.selection import Outcome, copy_model, train_jobs
 
-FOLDER, ENCODERS, MEMBERS = "learners", "encoders", "members.json"
+FOLDER, ENCODERS = "learners", "encoders"
 GAIN = 0.01
 """A learner without splits joins a blend if the loss on validation falls by this share at least: the clips are few."""
 Floats = NDArray[np.float64]
@@ -43,12 +44,11 @@ Cell = tuple[str, str, int]
 
 @dataclass
 class Learned:
-    """Finished learners by cell; `jobs` has the others too, and `calibrated` every model, AST's among them."""
+    """Finished learners by cell; `jobs` has the others too, and `told` every model, AST's among them, and blends."""
 
     jobs: dict[Cell, LearnerJob] = field(default_factory=dict)
     items: dict[Cell, Path] = field(default_factory=dict)
-    blends: dict[tuple[str, int], Blend] = field(default_factory=dict)
-    calibrated: dict[Cell, Calibrated] = field(default_factory=dict)
+    told: dict[Cell, Calibrated | Blend] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
 
     def pretrained(self, learner: str) -> Path:
@@ -172,10 +172,10 @@ def _listen(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome, learned: L
         heard = {name: Heard.of(item, targets, inputs.multi_label) for name, item in items.items()}
         for name, told in heard.items():
             found = losses([told], targets, inputs.multi_label)
-            learned.calibrated[name, method, replicate] = Calibrated.of(told, found)
+            learned.told[name, method, replicate] = Calibrated.of(told, found)
         if heard and BLEND in plan.settings.learners.names and _all_apply(plan, method):
             fair = _groups(inputs.train[replicate]).isdisjoint(_groups(inputs.validation[replicate]))
-            learned.blends[method, replicate] = blend(heard, targets, inputs.multi_label, fair)
+            learned.told[BLEND, method, replicate] = blend(heard, targets, inputs.multi_label, fair)
 
 
 def _groups(clips: ClipSet) -> set[str]:
@@ -183,25 +183,18 @@ def _groups(clips: ClipSet) -> set[str]:
 
 
 def write_learners(learned: Learned, folder: Path) -> training.Learners:
-    """Copy each model to `learners/<learner>/<method>/<replicate>/`, and write the members of each blend there.
+    """Copy each model to `learners/<learner>/<method>/<replicate>/`.
 
     An encoder that learners hear through is copied once, to `encoders/<learner>/`. Returns content of learners.json.
     """
-    figures: training.Learners = {}
-    for (learner, method, replicate), told in learned.calibrated.items():
-        figures[f"{learner}/{method}/{replicate}"] = told
-    for (learner, method, replicate), item in sorted(learned.items.items()):
-        copy_model(item, folder / FOLDER / learner / method / str(replicate))
-        whole, part = (training.ProbeFirst, training.Training) if learner == PROBE_FIRST else (training.Fitted, Fit)
-        calibrated = learned.calibrated[learner, method, replicate]
-        figures[f"{learner}/{method}/{replicate}"] = whole(**dict(calibrated), **dict(read(part, item / RESULT)))
+    figures: training.Learners = {"/".join(map(str, cell)): told for cell, told in learned.told.items()}
+    for cell, item in sorted(learned.items.items()):
+        name = "/".join(map(str, cell))
+        copy_model(item, folder / FOLDER / name)
+        whole, part = (training.ProbeFirst, training.Training) if cell[0] == PROBE_FIRST else (training.Fitted, Fit)
+        figures[name] = whole(**dict(learned.told[cell]), **dict(read(part, item / RESULT)))
     for learner in sorted({name for name, _, _ in learned.items if find_learner(name).frozen == ENCODER}):
         copy_encoder(learned.pretrained(learner), folder / ENCODERS / learner)
-    for (method, replicate), blended in sorted(learned.blends.items()):
-        target = folder / FOLDER / BLEND / method / str(replicate)
-        target.mkdir(parents=True, exist_ok=True)
-        write(target / MEMBERS, blended.members)
-        figures[f"{BLEND}/{method}/{replicate}"] = blended
     return figures
 
 
@@ -215,7 +208,7 @@ def seconds(asts: Outcome, learned: Learned) -> dict[str, dict[str, float]]:
     for (learner, method, _), item in sorted(items.items()):
         found.setdefault(learner, {}).setdefault(method, []).append(float(read_json(item / SECONDS)))
     means = {x: {m: sum(own) / len(own) for m, own in cells.items()} for x, cells in found.items()}
-    blended = {method for method, _ in learned.blends}
+    blended = {method for learner, method, _ in learned.told if learner == BLEND}
     sums = {m: sum(cells[m] for cells in means.values() if m in cells) for m in sorted(blended)}
     return {**means, **({BLEND: sums} if sums else {})}
 
@@ -231,6 +224,7 @@ class Heard:
             clips too unless clips come in groups that validation may share with training. None = no splits (AST).
         targets: (M, labels) of these clips.
         temperature: divides the logits.
+        threshold: probability, before that, from which a label counts as heard, where clips have several.
         weight: in a blend: the inverse of its loss on these clips, or on validation without splits.
     """
 
@@ -238,12 +232,14 @@ class Heard:
     judged: Floats | None
     targets: Floats
     temperature: float
+    threshold: float | None
     weight: float
 
     @classmethod
     def of(cls, item: Path, targets: Floats, multi_label: bool) -> Heard:
         """Read and calibrate what the model of an item says; `targets` are those of the validation clips."""
         raw = np.load(item / VALIDATION, allow_pickle=False)
+        threshold = choose_threshold(targets, raw[0]) if multi_label else None
         judged = None
         if (item / SPLITS).is_file():
             with np.load(item / SPLITS, allow_pickle=False) as kept:
@@ -255,7 +251,7 @@ class Heard:
         temperature = fit_temperature(judging[0], targets, multi_label)
         calm = tempered(judging, temperature, multi_label)
         validation, loss = tempered(raw, temperature, multi_label), cross_entropy(calm, targets, multi_label)
-        return cls(validation, None if judged is None else calm, targets, temperature, 1 / loss)
+        return cls(validation, None if judged is None else calm, targets, temperature, threshold, 1 / loss)
 
 
 def losses(heard: Sequence[Heard], targets: Floats, multi_label: bool) -> Losses:
@@ -292,10 +288,10 @@ def blend(heard: Mapping[str, Heard], targets: Floats, multi_label: bool, fair: 
         if not chosen or (fair and loss([*chosen, name]) <= loss(chosen) * (1 - GAIN)):
             chosen.append(name)
     members = [heard[name] for name in chosen]
+    told = weighted_mean((each.validation[0], each.weight) for each in members)
     return Blend(
-        **validation_figures(
-            weighted_mean((each.validation[0], each.weight) for each in members), targets, multi_label
-        ),
+        **validation_figures(told, targets, multi_label),
+        threshold=choose_threshold(targets, told) if multi_label else None,
         **dict(losses(members, targets, multi_label)),
         members=[Member.of(heard[name], learner=name) for name in chosen],
     )

@@ -169,9 +169,8 @@ def test_every_learner_is_fitted_on_every_methods_clips(world: World, tmp_path: 
         if name.startswith(("probe/", "ast_probe_first/")):
             assert load_classifier(folder).labels == list(CLASS_LABELS)
         elif name.startswith("blend/"):
-            members = json.loads((folder / "members.json").read_text())
-            assert members == figures[name]["members"]
-            assert {"probe", "stats", "cnn"} <= {member["learner"] for member in members}
+            assert {"probe", "stats", "cnn"} <= {member["learner"] for member in figures[name]["members"]}
+            assert not folder.exists(), "its members' models are there"
         else:
             assert list(load_learner(folder).labels) == list(CLASS_LABELS)
     told = json.loads((out / "delivered.json").read_text())

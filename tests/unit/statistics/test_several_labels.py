@@ -8,16 +8,14 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, f1_score
 
-from common.classifier.scores import calibration_error
+from common.classifier.scores import THRESHOLDS, calibration_error, choose_threshold
 from common.config.evaluation import EvaluateClassifierConfig
 from common.config.methods import METHODS
 from components.evaluate_classifier.comparison import compare
 from components.evaluate_classifier.multi_label import (
-    THRESHOLDS,
     SeveralLabels,
     affordable,
     average_precision_draws,
-    choose_threshold,
     macro_f1_draws,
 )
 from components.evaluate_classifier.statistics import resampling
