@@ -1,9 +1,9 @@
-"""Accuracy of the classifier that the pipeline chooses from n clips, beside plain logistic regression on the same clips.
+"""Accuracy of the classifier that the pipeline chooses from n clips, beside simple classifiers of the same clips.
 
 Each cell (a set, a number of clips, a fold that tests) is an ordinary run of the pipeline, with methods that need no
 synthetic audio. Its figure is `best.without` of report.json: in each replicate, the pair of learner and method that
-validation chose, on the test clips. The peer hears the replicate's training clips alone. All cells share a store, so
-that pretraining is done once; a cell that nothing has changed for takes seconds.
+validation chose, on the test clips. The peers, plain logistic regression above all, hear the replicate's training clips
+alone. All cells share a store, so that pretraining is done once; a cell that nothing has changed for takes seconds.
 """
 
 from __future__ import annotations
@@ -33,13 +33,14 @@ from common.runtime.split_guard import READER, running_as
 from common.storage import read_json
 from tests.benchmarks.figures import FOLDER, Figure, publish
 from tests.benchmarks.learner_sets import SETS, folds, read_rows, write_dataset
-from tests.benchmarks.plain_regression import STATISTICS, fitted, scores, statistics
+from tests.benchmarks.plain_regression import STATISTICS, fitted, scores
 from tests.benchmarks.recorders import CONDITIONS, agreement
+from tests.benchmarks.simple_classifiers import CLASSIFIERS, accuracies, features
 
 RATE = 16000
 MOST_CLIPS = 160
 LOSS = 1.0
-"""Points by which the pipeline's choice may fall below plain regression."""
+"""Points by which the pipeline's choice may fall below plain regression, or below the best other simple classifier."""
 CLASSIC = tuple(name for name in DEFAULT_METHODS if METHODS[name].recipe is None)
 
 
@@ -61,6 +62,7 @@ class Result:
         chosen: accuracy of what validation chose, by replicate.
         pairs: these choices, as "learner on method".
         plain: accuracy of plain regression, by its statistics and replicate.
+        simple: of the other simple classifiers, likewise.
         delivered: the classifier that is handed on, trained on all labelled clips outside the test split, in words.
         kept: percent of test clips whose answer it keeps under other recording conditions, by condition.
         learners: mean accuracy on gold clips alone, by learner.
@@ -74,6 +76,7 @@ class Result:
     chosen: tuple[float, ...]
     pairs: tuple[str, ...]
     plain: dict[str, tuple[float, ...]]
+    simple: dict[str, tuple[float, ...]]
     delivered: str
     kept: dict[str, float]
     learners: dict[str, float]
@@ -139,12 +142,14 @@ def read(cell: Cell, folder: Path) -> Result:
     replicates = [int(replicate) for replicate in best["chosen"]]
     prepared = record["artifacts"]["prepare-dataset"]
     gold = GoldSet(prepared["gold"])
+    found = peers(gold, Path(prepared["test"]), replicates)
     train_s = sum(row["seconds"] for row in record["stages"] if row["name"].startswith("train-classifier"))
     return Result(
         cell=cell,
         chosen=tuple(100 * value for value in best["accuracy"]["per_seed"]),
         pairs=tuple(f"{pair['learner']} on {pair['method']}" for pair in best["chosen"].values()),
-        plain=plain(gold, Path(prepared["test"]), replicates),
+        plain={name: found[name] for name in STATISTICS},
+        simple={name: found[name] for name in CLASSIFIERS},
         delivered=in_words(report.get("delivered")),
         kept=kept(Path(record["artifacts"]["evaluate-classifier"]["classifier"]), Path(prepared["test"])),
         learners={
@@ -159,19 +164,19 @@ def read(cell: Cell, folder: Path) -> Result:
     )
 
 
-def plain(gold: GoldSet, test: Path, replicates: Sequence[int]) -> dict[str, tuple[float, ...]]:
-    """Accuracy of plain regression in percent, by its statistics and replicate."""
-    # As in the stage that evaluates: the regression is fitted without a look at these.
+def peers(gold: GoldSet, test: Path, replicates: Sequence[int]) -> dict[str, tuple[float, ...]]:
+    """Accuracy in percent by replicate of plain regression, by its statistics, and of the other simple classifiers."""
+    # As in the stage that evaluates: a peer is fitted without a look at these.
     with running_as(READER):
         held_out = read_clips(test, GoldClip)
-        unseen = [statistics(load_clip(test, clip, RATE), RATE) for clip in held_out]
+        unseen = [features(load_clip(test, clip, RATE), RATE) for clip in held_out]
     truth = [clip.label_id for clip in held_out]
     found = []
     for replicate in replicates:
         train = gold.train(replicate)
-        heard = [statistics(gold.load(clip, RATE), RATE) for clip in train]
-        found.append(scores(fitted(heard, [clip.label_id for clip in train]), unseen, truth))
-    return {name: tuple(100 * row[name] for row in found) for name in STATISTICS}
+        heard, labels = [features(gold.load(clip, RATE), RATE) for clip in train], [clip.label_id for clip in train]
+        found.append(scores(fitted(heard, labels), unseen, truth) | accuracies(heard, labels, unseen, truth))
+    return {name: tuple(100 * row[name] for row in found) for name in found[0]}
 
 
 def kept(classifier: Path, test: Path) -> dict[str, float]:
@@ -192,7 +197,7 @@ def in_words(delivered: dict[str, Any] | None) -> str:
 def figures(
     results: Sequence[Result], failed: Sequence[tuple[Cell, str]], left_out: dict[str, str], names: Sequence[str]
 ) -> list[Figure]:
-    """Two figures for each set and number of clips: accuracy, and distance to the better plain regression."""
+    """Three figures for each set and number of clips: accuracy, and distances to the best simple classifiers."""
     made = []
     for name in names:
         for n, target in SETS[name].targets.items():
@@ -200,31 +205,36 @@ def figures(
             own = [result for result in results if (result.cell.name, result.cell.n) == (name, n)]
             errors = [error for cell, error in failed if (cell.name, cell.n) == (name, n)]
             reason = left_out.get(name) or "; ".join(errors)
+            beside = [
+                f"{title}, above the {kind}" for kind in ("better plain regression", "best other simple classifier")
+            ]
             if reason or not own:
                 made.append(Figure(title, None, ">=", target, "%", reason=reason))
-                made.append(
-                    Figure(f"{title}, above the better plain regression", None, ">=", -LOSS, "points", reason=reason)
-                )
+                made += [Figure(name, None, ">=", -LOSS, "points", reason=reason) for name in beside]
                 continue
             ours = float(np.mean([value for result in own for value in result.chosen]))
-            peers = {
-                kind: float(np.mean([value for result in own for value in result.plain[kind]])) for kind in STATISTICS
-            }
-            peer = max(peers.values())
+            plain, simple = (_means([getattr(result, kind) for result in own]) for kind in ("plain", "simple"))
             pair, times = Counter(pair for result in own for pair in result.pairs).most_common(1)[0]
             count = sum(len(result.chosen) for result in own)
             said = f"{ours:.1f} %; most often {pair} ({times} of {count})"
-            beside = "; ".join(f"{kind}: {value:.1f} %" for kind, value in peers.items())
-            note = f"{len(own)} fold(s), {count} replicates"
-            made.append(Figure(title, ours, ">=", target, "%", said, beside, note))
-            made.append(Figure(f"{title}, above the better plain regression", ours - peer, ">=", -LOSS, "points"))
+            told = "; ".join(f"{kind}: {value:.1f} %" for kind, value in (plain | simple).items())
+            made.append(Figure(title, ours, ">=", target, "%", said, told, f"{len(own)} fold(s), {count} replicates"))
+            made += [
+                Figure(name, ours - max(means.values()), ">=", -LOSS, "points")
+                for name, means in zip(beside, (plain, simple), strict=True)
+            ]
     return made
+
+
+def _means(peers: Sequence[dict[str, tuple[float, ...]]]) -> dict[str, float]:
+    """Mean over cells and replicates by name."""
+    return {name: float(np.mean([value for own in peers for value in own[name]])) for name in peers[0]}
 
 
 def cell_table(results: Sequence[Result]) -> str:
     """A row for each cell, as Markdown: accuracies in percent, and each learner's mean on gold clips alone."""
     learners = learners_in_order({name for result in results for name in result.learners})
-    head = ["set", "n", "fold", "chosen", *STATISTICS, "chosen pairs", "delivered, all labelled clips"]
+    head = ["set", "n", "fold", "chosen", *STATISTICS, *CLASSIFIERS, "chosen pairs", "delivered, all labelled clips"]
     head += [f"kept: {name}" for name in CONDITIONS] + learners
     head += ["warnings", "failed", "s", "s of training"]
     lines = [f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
@@ -232,7 +242,7 @@ def cell_table(results: Sequence[Result]) -> str:
         pairs = ", ".join(f"{pair} {count}" for pair, count in Counter(result.pairs).most_common())
         of = [f"{result.learners[name]:.1f}" if name in result.learners else "-" for name in learners]
         row = [result.cell.name, str(result.cell.n), result.cell.fold or "-", f"{np.mean(result.chosen):.1f}"]
-        row += [f"{np.mean(result.plain[kind]):.1f}" for kind in STATISTICS]
+        row += [f"{np.mean(values):.1f}" for values in (result.plain | result.simple).values()]
         row += [pairs, result.delivered or "-", *(f"{result.kept[name]:.1f}" for name in CONDITIONS), *of]
         row += [", ".join(result.warnings) or "-", str(result.failures), f"{result.seconds:.0f}"]
         lines.append(f"| {' | '.join([*row, f'{result.train_s:.0f}'])} |")

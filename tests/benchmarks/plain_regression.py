@@ -30,9 +30,17 @@ Floats = NDArray[np.floating]
 def statistics(waveform: Floats, rate: int) -> NDArray[np.float64]:
     """(7 · 64,) statistics of a mono clip (T,) at `rate` Hz.
 
-    Over its frames, for each log-mel band in dB below the clip's loudest bin: mean, standard deviation, 90th
-    percentile, deviation of the difference in time, and the means over three thirds of the clip.
+    Over its frames, for each of the `levels`: mean, standard deviation, 90th percentile, deviation of the difference in
+    time, and the means over three thirds of the clip.
     """
+    rows = levels(waveform, rate)
+    parts = [part.mean(axis=0) for part in np.array_split(rows, PARTS)]
+    spread = [rows.std(axis=0), np.percentile(rows, 90, axis=0), np.diff(rows, axis=0).std(axis=0)]
+    return np.concatenate([rows.mean(axis=0), *spread, *parts])
+
+
+def levels(waveform: Floats, rate: int) -> NDArray[np.float64]:
+    """Log-mel levels (frames, 64) of a mono clip (T,) in dB below its loudest bin, of at least three frames."""
     frame, hop = round(FRAME_S * rate), round(HOP_S * rate)
     length = 2 ** int(np.ceil(np.log2(2 * frame)))
     scaled = waveform / max(float(np.abs(waveform).max(initial=0)), 1e-9)
@@ -40,10 +48,7 @@ def statistics(waveform: Floats, rate: int) -> NDArray[np.float64]:
     frames = np.lib.stride_tricks.sliding_window_view(padded, frame)[::hop] * np.hanning(frame)
     power = np.abs(np.fft.rfft(frames, length)) ** 2 @ _filters(rate, length)
     level = 10 * np.log10(np.maximum(power, 1e-12) / max(float(power.max()), 1e-12))
-    rows = np.maximum(level, -FLOOR_DB)
-    parts = [part.mean(axis=0) for part in np.array_split(rows, PARTS)]
-    spread = [rows.std(axis=0), np.percentile(rows, 90, axis=0), np.diff(rows, axis=0).std(axis=0)]
-    return np.concatenate([rows.mean(axis=0), *spread, *parts])
+    return np.maximum(level, -FLOOR_DB)
 
 
 def fitted(heard: Iterable[Floats], labels: Sequence[int]) -> dict[str, Any]:

@@ -19,9 +19,10 @@ from common.records.gold import GoldSet
 from components.prepare_dataset.run import run as prepare_dataset
 from tests.benchmarks.figures import table
 from tests.benchmarks.learner_sets import SETS, Layout, folds, read_rows, write_dataset
-from tests.benchmarks.learners import CLASSIC, Cell, Result, cell_table, cells, figures, parse, plain
+from tests.benchmarks.learners import CLASSIC, Cell, Result, cell_table, cells, figures, parse, peers
 from tests.benchmarks.plain_regression import BANDS, FLOOR_DB, STATISTICS, fitted, scores, statistics
 from tests.benchmarks.recorders import CONDITIONS
+from tests.benchmarks.simple_classifiers import CEPSTRA, CLASSIFIERS, features
 from tests.kit.sounds import RATE, TONES, tone
 
 LABELS = TONES[:2]
@@ -64,7 +65,7 @@ def test_each_fold_tests_once_and_its_clips_stay_where_they_are(name: str, tmp_p
         assert all(row.group and Path(row.path).is_file() for row in rows)
 
 
-def test_the_pipeline_prepares_a_cell_and_plain_regression_hears_its_clips(tmp_path: Path) -> None:
+def test_the_pipeline_prepares_a_cell_and_simple_classifiers_hear_its_clips(tmp_path: Path) -> None:
     layout = SETS["foley8"].layout
     assert layout is not None
     miniature(tmp_path / "data", layout)
@@ -75,7 +76,8 @@ def test_the_pipeline_prepares_a_cell_and_plain_regression_hears_its_clips(tmp_p
     prepare_dataset(*paths, config=plan, code_version="t")
     gold = GoldSet(tmp_path / "gold")
     assert {clip.group[0] for clip in gold.clips.values() if clip.group} == {"a", "c"}
-    assert plain(gold, tmp_path / "test", gold.replicates) == dict.fromkeys(STATISTICS, (100.0, 100.0))
+    found = peers(gold, tmp_path / "test", gold.replicates)
+    assert found == dict.fromkeys([*STATISTICS, *CLASSIFIERS], (100.0, 100.0))
 
 
 def test_sets_without_audio_are_named_and_the_demo_needs_none(tmp_path: Path) -> None:
@@ -115,6 +117,9 @@ def test_statistics_of_any_clip_are_finite_and_within_the_range(samples: int) ->
         found = statistics(clip, RATE)
         assert found.shape == (7 * BANDS,) and np.isfinite(found).all()
         assert found[:BANDS].min() >= -FLOOR_DB and found[:BANDS].max() <= 0
+        more = features(clip, RATE)
+        assert more.shape == (7 * BANDS + 3 * CEPSTRA,) and np.isfinite(more).all()
+        np.testing.assert_array_equal(more[: 7 * BANDS], found)
 
 
 RESULT = Result(
@@ -122,6 +127,7 @@ RESULT = Result(
     chosen=(70.0, 72.0),
     pairs=("stats on gold", "blend on noise"),
     plain={"plain": (66.0, 68.0), "plain, thirds": (60.0, 60.0)},
+    simple=dict.fromkeys(CLASSIFIERS, (64.0, 66.0)),
     delivered="stats on gold: 91.0",
     kept=dict.fromkeys(CONDITIONS, 97.5),
     learners={"ast": 20.0, "stats": 71.0},
@@ -138,13 +144,15 @@ def test_targets_are_judged_by_the_mean_over_folds_and_replicates() -> None:
         cell=replace(RESULT.cell, fold="jackson"),
         chosen=(60.0, 66.0),
         plain={"plain": (69.0, 71.0), "plain, thirds": (65.0, 65.0)},
+        simple=dict.fromkeys(CLASSIFIERS, (64.0, 66.0)) | {"extra trees": (66.0, 68.0)},
     )
-    reached, beside, *rest = figures([RESULT, other], [], {}, ["digits"])
+    reached, beside, simple, *rest = figures([RESULT, other], [], {}, ["digits"])
     assert (reached.value, reached.target, reached.met) == (67.0, 65.0, True)
     assert (beside.value, beside.met) == (-1.5, False)
+    assert (simple.value, simple.met) == (1.0, True)
     assert "2 fold(s), 4 replicates" in reached.reason and "68.5" in reached.peer
     # Nothing was run for n = 100.
-    assert [figure.met for figure in rest] == [None, None]
+    assert [figure.met for figure in rest] == [None, None, None]
 
 
 def test_a_failed_cell_leaves_its_set_unmeasured_and_says_why() -> None:
