@@ -191,21 +191,40 @@ def flac_layout(source: Source) -> Layout | None:
     stated = int.from_bytes(info[13:18], "big") & _LARGEST_TOTAL
     size = int.from_bytes(info[7:10], "big") or _LARGEST_FRAME
     tail = source.read(max(0, source.size - size - _TAG_BYTES), size + _TAG_BYTES)
-    last = _last_sample(tail, int.from_bytes(info[2:4], "big"), (info[12] >> 1 & 7) + 1)
+    last = _last_sample(tail, int.from_bytes(info[2:4], "big"), (info[12] >> 1 & 7) + 1, stated)
     if last is None or last <= stated:
         return Layout(open_ended=not stated)
     total = bytes([info[13] & 0xF0 | last >> 32]) + (last & 0xFFFFFFFF).to_bytes(4, "big")
     return Layout((source.patched(_STREAMINFO + 13, total),), open_ended=not stated)
 
 
-def _last_sample(tail: bytes, block: int, channels: int) -> int | None:
-    """Number of samples up to the end of the last frame that starts in the last bytes of a file."""
-    place = len(tail)
+def _last_sample(tail: bytes, block: int, channels: int, stated: int) -> int | None:
+    """Number of samples up to the end of the last frame that starts in the last bytes of a file.
+
+    Samples look like the header of a frame in one of some ten thousand files. So a frame is preferred that ends at the
+    `stated` number, or with which the file ends by its checksum.
+    """
+    place, doubtful = len(tail), None
     while (place := tail.rfind(b"\xff", 0, place)) >= 0:
         found = _frame_end(tail[place : place + 16], block, channels)
-        if found is not None and found <= _LARGEST_TOTAL:
+        if found is None or found > _LARGEST_TOTAL:
+            continue
+        if found == stated or _is_last(tail[place:]):
             return found
-    return None
+        doubtful = doubtful or found
+    return doubtful
+
+
+def _is_last(data: bytes) -> bool:
+    """Whether a whole frame starts here, and nothing but zeros or a tag follows it, by the frame's checksum."""
+    ends = {len(data), data.rfind(b"TAG"), data.find(b"APETAGEX")}
+    value = 0
+    for place, byte in enumerate(data, 1):
+        value = (value << 8 & 0xFFFF) ^ _CRC16[value >> 8 ^ byte]
+        # The checksum ends the frame and leaves 0, and zeros behind it change nothing.
+        if not value and place in ends:
+            return True
+    return False
 
 
 def _frame_end(head: bytes, block: int, channels: int) -> int | None:
@@ -251,10 +270,19 @@ def _number(code: bytes) -> tuple[int, int]:
 def _crc8(data: bytes) -> int:
     value = 0
     for byte in data:
-        value ^= byte
-        for _ in range(8):
-            value = (value << 1 ^ 0x07 if value & 0x80 else value << 1) & 0xFF
+        value = _crc(value ^ byte, 8, 0x07)
     return value
+
+
+def _crc(value: int, bits: int, polynomial: int) -> int:
+    """The rest of a cyclic redundancy check after a further byte, which is in the highest bits of `value`."""
+    for _ in range(8):
+        value = value << 1 ^ (polynomial if value >> bits - 1 else 0)
+        value &= (1 << bits) - 1
+    return value
+
+
+_CRC16 = [_crc(byte << 8, 16, 0x8005) for byte in range(256)]
 
 
 @dataclass(frozen=True)

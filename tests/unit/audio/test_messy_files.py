@@ -139,6 +139,18 @@ def test_a_flac_is_read_whole_where_its_header_states_no_length_or_too_small_a_o
     assert fails(tmp_path, flac_with_total(flac, 160000)) == "truncated"
 
 
+@pytest.mark.parametrize("total", [0, 4096, RATE])
+def test_samples_that_look_like_the_header_of_a_flac_frame_are_samples(tmp_path: Path, total: int) -> None:
+    # Frame 26 of 4,096 samples at 16 kHz, mono, 16 bit, with its checksum: as it was found in a clip.
+    header = bytes([0xFF, 0xF8, 0xC5, 0x08, 0x1A, 0x29])
+    # Noise of full scale is stored as it is.
+    x = np.random.default_rng(0).integers(-(2**15), 2**15, RATE, np.int16)
+    x[-2000:-1997] = np.frombuffer(header, ">i2")
+    flac = encoded(x, "FLAC")
+    assert flac.count(header) == 1
+    np.testing.assert_array_equal(reads(tmp_path, flac_with_total(flac, total)), x[None] / np.float32(2**15))
+
+
 @pytest.mark.parametrize("encoding", ["VORBIS", "OPUS"])
 def test_an_ogg_without_an_end_mark_is_read_and_noted_and_chained_ones_are_joined(
     tmp_path: Path, encoding: str
