@@ -22,6 +22,9 @@ class DataError(SynthioError):
 class StorageError(SynthioError):
     """Reading from or publishing to the run store failed."""
 
+    away = False
+    """Whether the store did not answer or was too busy, so that the same request may succeed later."""
+
 
 class RegressionError(SynthioError):
     """A nightly study failed in part, got worse, or took longer; its trend page shows since when."""

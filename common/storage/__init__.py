@@ -16,6 +16,7 @@ boto3 itself reads the keys (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import shutil
@@ -43,6 +44,7 @@ __all__ = [
     "read_json",
     "split_uri",
     "store_uri",
+    "unless_away",
     "whole_store",
     "write_bytes",
     "write_json",
@@ -197,6 +199,24 @@ def split_uri(uri: str) -> tuple[str, str]:
         return f"s3://{bucket}", key
     path = _file_path(uri) if uri.startswith("file://") else Path(uri)
     return path.absolute().parent.as_uri(), path.name
+
+
+@contextlib.contextmanager
+def unless_away(logger: logging.Logger, what: str) -> Iterator[None]:
+    """Let the block fail with a warning where the store is away, and `what` it stores can be done without until later.
+
+    A store that refuses, or is full, will do so at the end of the work too.
+
+    Raises StorageError: the store is not away.
+    """
+    try:
+        yield
+    except StorageError as error:
+        if not error.away:
+            raise
+        logger.warning(
+            "not_stored what=%r then='the work goes on, and stores it in its next turn' error=%r", what, str(error)
+        )
 
 
 def open_uri(uri: str) -> BinaryIO:

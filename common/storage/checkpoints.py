@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from common.errors import StorageError
 from common.log import event, get_logger
@@ -24,13 +25,18 @@ DONE = "DONE.json"
 
 
 class Checkpoints:
-    """Checkpoints `step-N/` of one item in training, in a store of their own.
+    """Checkpoints `step-N-W/` of one item in training, in a store of their own; W is a random name of the writer.
 
     A checkpoint is valid when its `DONE.json` exists, which is written last and holds size and SHA-256 of every file.
+
+    Two runs may train the same item at once. Each writes folders of its own, and removes of the other's only what
+    neither needs any more: checkpoints of earlier steps than the newest two of both.
     """
 
     def __init__(self, store: ObjectStore) -> None:
-        self._store = store
+        self._store, self._writer = store, uuid4().hex[:8]
+        self._damaged: set[str] = set()
+        """Names of checkpoints that `latest` found damaged."""
 
     @property
     def uri(self) -> str:
@@ -40,34 +46,43 @@ class Checkpoints:
     def save(self, step: int, write: Callable[[Path], None]) -> None:
         """Store the files that `write(folder)` puts into an empty folder as the checkpoint of `step`.
 
-        Afterwards, remove older checkpoints beyond the newest two, and all checkpoints of later steps.
+        Afterwards, remove all but this one and the newest two, and what others left unfinished before this step.
 
-        Raises StorageError: the store cannot be written.
+        Raises StorageError: the store cannot be written; what it held before is still there.
         """
-        self._remove(step)
-        own = self._store.child(f"step-{step}")
+        name = f"step-{step}-{self._writer}"
+        self._remove(name)
+        own = self._store.child(name)
         # On a file system the folder is the final one, so that nothing is written twice.
         final = own.local_path("")
         with contextlib.ExitStack() as stack:
             folder = final or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="checkpoint-")))
-            folder.mkdir(parents=True, exist_ok=True)
             try:
+                folder.mkdir(parents=True, exist_ok=True)
                 write(folder)
+                files = {
+                    path.name: {"size": path.stat().st_size, "sha256": hash_file(path)}
+                    for path in sorted(folder.iterdir())
+                }
             except OSError as error:
                 raise StorageError(
                     f"cannot write the checkpoint of step {step} to {folder}: {error}; free some space and run the "
                     "same command again: it goes on from the checkpoint before"
                 ) from error
-            files = {}
-            for path in sorted(folder.iterdir()):
-                files[path.name] = {"size": path.stat().st_size, "sha256": hash_file(path)}
-                if final is None:
-                    own.upload(path.name, path)
+            if final is None:
+                for file in files:
+                    own.upload(file, folder / file)
         own.write_bytes(DONE, json.dumps({"step": step, "files": files}, indent=2).encode())
+        self._damaged.discard(name)
+        self._tidy(step, name)
+
+    def _tidy(self, step: int, name: str) -> None:
         found = self._found()
-        whole = sorted(number for number in found if number <= step and DONE in found[number])
-        for number in found.keys() - whole[-2:]:
-            self._remove(number)
+        whole = [each for each in found if DONE in found[each] and each not in self._damaged]
+        for each in found.keys() - {name, *whole[:2]}:
+            # One without a marker, not of an earlier step, may be one that another run is writing.
+            if DONE in found[each] or _step(each) < step:
+                self._remove(each)
 
     @contextlib.contextmanager
     def latest(self) -> Iterator[tuple[int, Path] | None]:
@@ -76,31 +91,42 @@ class Checkpoints:
         The folder exists inside the block only.
 
         Raises StorageError: the store cannot be read, or the disk is full. An earlier checkpoint does not stand in, as
-        its training would overwrite the newest.
+        the work between them would be done again.
         """
-        for step, names in sorted(self._found().items(), reverse=True):
-            with tempfile.TemporaryDirectory(prefix="checkpoint-") as temporary:
-                try:
-                    folder = self._verified(f"step-{step}", names, Path(temporary))
-                except DamagedError as error:
-                    event(log, "checkpoint_skipped", step=step, uri=self.uri, reason=error)
-                    continue
-                yield step, folder
-                return
-        yield None
+        with tempfile.TemporaryDirectory(prefix="checkpoint-") as temporary:
+            yield self._newest(Path(temporary))
+
+    def _newest(self, temporary: Path) -> tuple[int, Path] | None:
+        for name, names in self._found().items():
+            folder = temporary / name
+            folder.mkdir(exist_ok=True)
+            try:
+                return _step(name), self._verified(name, names, folder)
+            except StorageError as error:
+                if DONE in names and self._store.size(f"{name}/{DONE}") is None:
+                    # Another run removed it meanwhile: it has saved newer ones, or finished the item.
+                    if (newer := self._newest(temporary)) is None:
+                        raise
+                    return newer
+                if not isinstance(error, DamagedError):
+                    raise
+                event(log, "checkpoint_skipped", step=_step(name), uri=self.uri, reason=error)
+                self._damaged.add(name)
+                shutil.rmtree(folder)
+        return None
 
     def clear(self) -> None:
         """Remove all checkpoints, once the work is finished."""
-        for step in self._found():
-            self._remove(step)
+        for name in self._found():
+            self._remove(name)
 
-    def _found(self) -> dict[int, list[str]]:
-        """Names of files by step, of complete and incomplete checkpoints."""
-        found: dict[int, list[str]] = {}
+    def _found(self) -> dict[str, list[str]]:
+        """Names of files by checkpoint, complete or not; the newest first."""
+        found: dict[str, list[str]] = {}
         for key in self._store.list():
-            if match := re.fullmatch(r"step-(\d+)/(.+)", key):
-                found.setdefault(int(match[1]), []).append(match[2])
-        return found
+            if match := re.fullmatch(r"(step-\d+-\w+)/(.+)", key):
+                found.setdefault(match[1], []).append(match[2])
+        return {name: found[name] for name in sorted(found, key=_step, reverse=True)}
 
     def _verified(self, name: str, names: list[str], temporary: Path) -> Path:
         if DONE not in names:
@@ -123,10 +149,14 @@ class Checkpoints:
                 folder = path.parent
         return folder
 
-    def _remove(self, step: int) -> None:
-        own = self._store.child(f"step-{step}")
+    def _remove(self, name: str) -> None:
+        own = self._store.child(name)
         # The marker first, so that a half-removed checkpoint does not look complete.
-        for name in sorted(own.list(), key=lambda name: name != DONE):
-            own.delete(name)
+        for file in sorted(own.list(), key=lambda file: file != DONE):
+            own.delete(file)
         if (folder := own.local_path("")) is not None:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _step(name: str) -> int:
+    return int(name.split("-")[1])

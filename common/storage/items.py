@@ -63,7 +63,8 @@ class ItemStore:
         if not self.has(**key):
             with publish_dir(final) as folder:
                 make(folder)
-                if self._shared:
+                # What another run stored meanwhile stays, and is taken here too: others may have read it.
+                if self._shared and not self._fetch(self._name(key) + PACKED, final):
                     self._store(folder, self._name(key) + PACKED)
             write_bytes(final.with_name(final.name + LISTED), _listed(final))
         return final

@@ -20,6 +20,8 @@ ABSENT = frozenset({"404", "NoSuchKey", "NotFound"})
 REPEATABLE = frozenset({"BadDigest", "NoSuchUpload", "InvalidPart", "IncompleteBody"})
 """Error codes after which sending the whole object again may succeed."""
 
+_PASSING = frozenset({"SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "500", "502", "503", "504"})
+"""Error codes of a store that is overloaded, or starts again."""
 _MAX_SKEW_S = 5 * 60
 _AGAIN = "finished work is kept, run the same command again"
 _KEYS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, in the cluster in the secret synthio-s3"
@@ -154,9 +156,9 @@ def _add_md5(params: Mapping[str, Any], **_: Any) -> None:
 class S3Error(StorageError):
     """A request that failed after all retries; `code` is the store's error code, empty when it did not respond."""
 
-    def __init__(self, message: str, code: str) -> None:
+    def __init__(self, message: str, code: str, away: bool = False) -> None:
         super().__init__(message)
-        self.code = code
+        self.code, self.away = code, away
 
 
 @contextmanager
@@ -175,10 +177,12 @@ def translated(doing: str, uri: str, endpoint: str | None) -> Iterator[None]:
         code = str(answer.get("Error", {}).get("Code") or "")
         where = f"{uri} (endpoint {_anonymous(endpoint or 'AWS')})"
         if code:
-            raise S3Error(f"cannot {doing} {where}: {code}; {_remedy(code, answer)}", code) from error
+            text = f"cannot {doing} {where}: {code}; {_remedy(code, answer)}"
+            raise S3Error(text, code, away=code in _PASSING) from error
         name = type(cause).__name__
+        text = f"cannot {doing} {where}: {name}: {_anonymous(str(cause))[:150]}"
         remedy = _REMEDY_BY_CLASS.get(name, _UNREACHABLE)
-        raise S3Error(f"cannot {doing} {where}: {name}: {_anonymous(str(cause))[:150]}; {remedy}", "") from error
+        raise S3Error(f"{text}; {remedy}", "", away=name not in _REMEDY_BY_CLASS) from error
 
 
 def _remedy(code: str, answer: Any) -> str:

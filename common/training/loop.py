@@ -20,6 +20,7 @@ from common.log import Progress, event, get_logger
 from common.runtime.devices import tf32
 from common.runtime.interrupts import Interruption, sigterm
 from common.runtime.timing import Stopwatch, model_time
+from common.storage import unless_away
 from common.storage.checkpoints import Checkpoints
 from common.training.engine import Engine, LossFunction, means
 from common.training.state import Ema, State
@@ -120,7 +121,8 @@ class _Training:
             if flags["leave"]:
                 self._leave()
             if flags["due"]:
-                self._save()
+                with unless_away(log, f"the checkpoint of {self.name} at step {state.done}"):
+                    self._save()
                 saved_at = time.monotonic()
             if state.engine.is_main:
                 shown = {key: figures[key] for key in ("loss", "grad_norm")}

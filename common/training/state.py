@@ -8,6 +8,8 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -98,12 +100,15 @@ class State:
 
         Raises StorageError: the store cannot be written.
         """
-        if self.engine.is_main:
-            checkpoints.save(self.done, self._write)
-        elif self.engine.sharded:
-            for tensors in self._tensors().values():
-                for value in tensors.values():
-                    whole(value)
+        gathered = self._gathered()
+        try:
+            if self.engine.is_main:
+                checkpoints.save(self.done, partial(self._write, gathered))
+        finally:
+            # Also where nothing can be written: the other processes wait for this one's part of each tensor.
+            if self.engine.sharded:
+                for _ in gathered:
+                    pass
 
     def load(self, checkpoints: Checkpoints) -> None:
         """Resume from the newest valid checkpoint, if there is one.
@@ -139,14 +144,19 @@ class State:
             "best": {key: like(model[key], share) for key, share in (self.best or {}).items()},
         }
 
-    def _write(self, folder: Path) -> None:
+    def _gathered(self) -> Iterator[tuple[str, str, Tensor]]:
+        """Yield file, name and whole value of each stored tensor; all processes must take all."""
         for file, tensors in self._tensors().items():
-            if tensors:
-                values = {name: whole(value).cpu().contiguous() for name, value in tensors.items()}
-                try:
-                    save_file(values, folder / f"{file}.safetensors")
-                except SafetensorError as error:
-                    raise OSError(str(error)) from error
+            for name, value in tensors.items():
+                yield file, name, whole(value)
+
+    def _write(self, gathered: Iterator[tuple[str, str, Tensor]], folder: Path) -> None:
+        for file, rows in groupby(gathered, key=lambda row: row[0]):
+            values = {name: value.cpu().contiguous() for _, name, value in rows}
+            try:
+                save_file(values, folder / f"{file}.safetensors")
+            except SafetensorError as error:
+                raise OSError(str(error)) from error
         optimized = [name for name, p in self.engine.parameters.items() if self.engine.optimizer.state.get(p)]
         progress = {name: getattr(self, name) for name in FIELDS} | {"optimized": optimized}
         (folder / PROGRESS).write_text(json.dumps(progress), encoding="utf-8")

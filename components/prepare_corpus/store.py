@@ -90,7 +90,12 @@ class ShardStore:
             yield Path(folder)
 
     def put(self, name: str, path: Path, facts: ShardFacts) -> None:
-        """Move a complete shard into the store, then write its facts."""
+        """Move a complete shard into the store, then write its facts; one that another run put there meanwhile stays.
+
+        That run's manifest may hold the hash of its own, and a GPU does not give the same bytes twice.
+        """
+        if self.has(name):
+            return
         facts = facts.model_copy(update={"bytes": path.stat().st_size, "sha256": hash_file(path)})
         final = self._objects.local_path(f"{name}.tar")
         if final is not None and final.is_relative_to(self._scratch.parents[1]):

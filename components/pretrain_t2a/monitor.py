@@ -20,7 +20,7 @@ from common.diffusion.backend import T2ABackend
 from common.diffusion.sampling import sample_each
 from common.log import event, get_logger
 from common.runtime.seeding import derive_seed
-from common.storage import ObjectStore, write_bytes, write_json
+from common.storage import ObjectStore, unless_away, write_bytes, write_json
 
 DISTANCE = "clap_kernel"
 """Curve figure behind `keep_best_by: clap_distance`."""
@@ -100,7 +100,8 @@ class Monitor:
         window = [self._backend.window_s] * len(self.prompts)
         heard = self._generate(self.prompts, window, "prompt")
         if self._store is not None:
-            self._keep(step, heard)
+            with unless_away(log, f"the clips to listen to of step {step}"):
+                self._keep(step, heard)
         measured = self._generate(self._captions, self._durations, "held out")
         if self._judge is None or len(measured) < 2:
             return {}

@@ -20,9 +20,11 @@ from common.config.corpus import PrepareCorpusConfig
 from common.corpus.shards import Corpus
 from common.errors import DataError
 from common.storage import open_store
+from common.storage.items import ItemStore
 from components.prepare_corpus import recordings
 from components.prepare_corpus.run import run
-from components.prepare_corpus.store import ShardStore
+from components.prepare_corpus.sources import Dropped
+from components.prepare_corpus.store import ShardFacts, ShardStore
 from tests.kit.hashing import hash_dir
 from tests.kit.s3_server import BUCKET, s3_server
 
@@ -350,3 +352,28 @@ def test_generated_clips_join_recordings_in_training_and_among_the_held_out(
         for split in ("train", "heldout"):
             generated = {row.key.startswith("procedural-") for row in corpus.latents(split)}  # type: ignore[arg-type]
             assert generated == {True, False}
+
+
+@pytest.mark.parametrize("scheme", ["file", "s3"])
+def test_a_shard_that_another_run_put_meanwhile_stays(
+    tmp_path: Path, scheme: str, request: pytest.FixtureRequest
+) -> None:
+    root = request.getfixturevalue("bucket") if scheme == "s3" else str(tmp_path / "store")
+    facts = ShardFacts(
+        clips=1,
+        captions=[],
+        labels=[],
+        seconds=1.0,
+        durations_s=(1.0, 1.0),
+        lengths=None,
+        latent_channels=0,
+        dropped=Dropped(),
+    )
+    shards = ShardStore(ItemStore("prepare_corpus", "v1", root), "v1")
+    name = shards.name("audio", {"number": 1})
+    for text in (b"first", b"second"):
+        (tmp_path / "shard.tar").write_bytes(text)
+        shards.put(name, tmp_path / "shard.tar", facts)
+    with shards.open(name) as file:
+        assert file.read() == b"first"
+    assert shards.has(name)

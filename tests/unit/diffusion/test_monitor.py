@@ -12,6 +12,7 @@ from common.clap.training import build_clap
 from common.config.t2a import MonitorConfig, SamplerConfig
 from common.corpus.vocabulary import build_vocabulary
 from common.storage import open_store
+from common.storage.s3_client import S3Error
 from components.pretrain_t2a.monitor import KEPT, Judge, Monitor, collect, discard
 from tests.kit.models import CLAP_ARCHITECTURE
 from tests.unit.diffusion.conftest import RATE_HZ
@@ -63,6 +64,23 @@ def test_it_looks_at_its_steps_and_at_the_last_one_only(backend, held_out, tmp_p
     for step in range(1, 11):
         looks(step)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-10", "step-4", "step-8"]
+
+
+def test_a_store_that_is_away_costs_the_clips_to_listen_to_and_not_the_training(backend, held_out, tmp_path):
+    class Away(type(open_store(tmp_path))):
+        def upload(self, key, path):
+            if key.startswith("step-4/"):
+                raise S3Error("the store is away", "", away=True)
+            if key.startswith("step-10/"):
+                raise S3Error("the store is full", "QuotaExceeded")
+            super().upload(key, path)
+
+    looks = monitor(backend, held_out, store=Away(tmp_path))
+    looks(4)
+    looks(8)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-8"]
+    with pytest.raises(S3Error, match="full"):
+        looks(10)
 
 
 def test_sounds_and_spectrograms_of_the_newest_looks_are_kept_and_collected(backend, held_out, tmp_path):

@@ -103,6 +103,24 @@ def test_links_in_an_item_are_stored_as_what_they_point_to(
         assert path.read_text() == "{}" and not path.is_symlink()
 
 
+def test_of_two_runs_that_make_an_item_at_once_the_first_one_stays_for_both(
+    store_uri: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def make(folder: Path) -> None:
+        (folder / "figures.json").write_text("second")
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setenv("SYNTHIO_CACHE", str(tmp_path / "other"))
+            other = ItemStore("stage", "v1", store_uri)
+            other.get_or_make(lambda folder: (folder / "figures.json").write_text("first") and None, seed=1)
+
+    made = ItemStore("stage", "v1", store_uri).get_or_make(make, seed=1)
+    assert (made / "figures.json").read_text() == "first"
+    forget_cache(monkeypatch, tmp_path / "third")
+    found = ItemStore("stage", "v1", store_uri).get_or_make(make, seed=1)
+    assert (found / "figures.json").read_text() == "first"
+    assert [path.name for path in made.parent.iterdir() if path.name.startswith(".")] == []
+
+
 def test_an_item_whose_making_failed_or_whose_upload_failed_is_nowhere(
     store_uri: str, no_pauses: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

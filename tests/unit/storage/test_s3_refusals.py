@@ -35,8 +35,9 @@ def operation(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[S3Sto
 
 
 def test_a_missing_bucket_is_named(server: str, keys: None, operation: Callable[[S3Store], object]) -> None:
-    with pytest.raises(StorageError, match=r"no-such-bucket.*create the bucket"):
+    with pytest.raises(StorageError, match=r"no-such-bucket.*create the bucket") as caught:
         operation(S3Store("no-such-bucket", "x", S3Settings(endpoint=server)))
+    assert not caught.value.away
 
 
 def test_a_key_that_the_store_does_not_know_is_named(
@@ -61,7 +62,7 @@ def test_a_store_out_of_reach_is_named(keys: None, no_pauses: None, operation: C
     settings = S3Settings(endpoint="http://user:password@127.0.0.1:9", attempts=2, connect_timeout_s=0.5)
     with pytest.raises(StorageError, match=r"127.0.0.1:9.*AWS_ENDPOINT_URL_S3") as caught:
         operation(S3Store(BUCKET, "x", settings))
-    assert "password" not in str(caught.value)
+    assert "password" not in str(caught.value) and caught.value.away
 
 
 @pytest.mark.parametrize(
@@ -80,8 +81,9 @@ def test_other_refusals_say_what_to_do(
     make_store: MakeStore, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch, status: int, code: str, said: str
 ) -> None:
     monkeypatch.setattr(proxy, "refusal", lambda *_: (status, code))
-    with pytest.raises(StorageError, match=said):
+    with pytest.raises(StorageError, match=said) as caught:
         make_store("x", proxy.url, attempts=2).write_bytes("k", b"-")
+    assert caught.value.away == (code == "SlowDown")
 
 
 def test_an_answer_without_a_code_says_that_the_token_may_have_expired(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from common.config.base import OptimConfig
-from common.storage import open_store
+from common.errors import StorageError
+from common.storage import ObjectStore, open_store
 from common.storage.checkpoints import Checkpoints
+from common.storage.s3_client import S3Error
 from common.training import Curve, LossFunction, Part, fit
 
 DATA = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
@@ -43,6 +45,19 @@ def config(**options: Any) -> OptimConfig:
 
 def checkpoints(folder: Path) -> Checkpoints:
     return Checkpoints(open_store(folder))
+
+
+class Away(Checkpoints):
+    """Checkpoints whose store is away at some steps, before anything is written."""
+
+    def __init__(self, store: ObjectStore, steps: Container[int], error: StorageError | None = None) -> None:
+        super().__init__(store)
+        self._steps, self._error = steps, error or S3Error("the store is away", "", away=True)
+
+    def save(self, step: int, write: Callable[[Path], None]) -> None:
+        if step in self._steps:
+            raise self._error
+        super().save(step, write)
 
 
 def train(

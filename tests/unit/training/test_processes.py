@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from common.errors import DataError
-from common.storage import read_json, write_json
+from common.storage import open_store, read_json, write_json
 from common.training import LossFunction, Part, fit, is_main, launch
-from tests.unit.training.small import DATA, checkpoints, config
+from tests.unit.training.small import DATA, Away, checkpoints, config
 
 
 class Blocks(nn.Module):
@@ -76,6 +76,7 @@ class Job:
     sharding: str = "none"
     steps: int = 8
     dies_at: int | None = None
+    away_at: tuple[int, ...] = ()
 
 
 def work(job: Job) -> None:
@@ -101,7 +102,7 @@ def work(job: Job) -> None:
         record_every=2,
         max_grad_norm=0.5,
     )
-    kept = checkpoints(job.folder / "checkpoints")
+    kept = Away(open_store(job.folder / "checkpoints"), job.away_at)
     curve = fit(
         model,
         loss,
@@ -161,6 +162,14 @@ def test_two_processes_go_on_as_if_they_had_never_stopped(tmp_path: Path, shardi
     resumed = results(Job(tmp_path / "broken", sharding=sharding), 2)
     assert all(torch.equal(whole[0][key], resumed[0][key]) for key in whole[0])
     assert whole[1] == resumed[1]
+
+
+def test_processes_go_on_together_while_the_store_is_away(tmp_path: Path) -> None:
+    here = results(Job(tmp_path / "here", sharding="fsdp"), 2)
+    away = results(Job(tmp_path / "away", sharding="fsdp", away_at=(2, 3, 7, 8)), 2)
+    assert all(torch.equal(here[0][key], away[0][key]) for key in here[0]) and here[1] == away[1]
+    with checkpoints(tmp_path / "away/checkpoints").latest() as found:
+        assert found is not None and found[0] == 6
 
 
 @pytest.mark.e2e
