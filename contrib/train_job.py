@@ -110,14 +110,12 @@ def _environment(profile: Profile) -> list[dict[str, Any]]:
 def _pod(profile: Profile) -> dict[str, Any]:
     """Additions to the runtime's pod: writable volumes, the model cache, the user, node selection."""
     resources = profile.resources(STAGE)
-    gpus = bool(resources.gpus)
     volumes: dict[str, tuple[str, dict[str, Any]]] = {"scratch": (SCRATCH, {"emptyDir": {}})}
     if resources.shared_memory:
         memory = {"medium": "Memory", "sizeLimit": resources.shared_memory}
         volumes["shared-memory"] = ("/dev/shm", {"emptyDir": memory})
     if profile.model_cache == "claim":
         volumes["models"] = (MODELS, {"persistentVolumeClaim": {"claimName": profile.model_cache_claim}})
-    tolerations = (*profile.tolerations, *(profile.gpu_tolerations if gpus else ()))
     return {
         "metadata": {
             # The nodes of a job find each other without a sidecar.
@@ -130,8 +128,8 @@ def _pod(profile: Profile) -> dict[str, Any]:
                 "runAsNonRoot": True,
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
-            "nodeSelector": {**profile.node_selector, **(profile.gpu_node_selector if gpus else {})},
-            "tolerations": [item.model_dump(exclude_none=True) for item in tolerations],
+            "nodeSelector": profile.selector_of(STAGE),
+            "tolerations": [item.model_dump(exclude_none=True) for item in profile.tolerations_of(STAGE)],
             "imagePullSecrets": [{"name": name} for name in profile.image_pull_secrets],
             "volumes": [{"name": name, **source} for name, (_, source) in volumes.items()],
             "containers": [

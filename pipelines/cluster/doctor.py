@@ -22,7 +22,7 @@ from common.models.registry import missing_models, named_models
 from common.storage import open_store
 from components.catalogue import STAGES
 from pipelines.cluster.api import MINIMUM, Cluster, Connection
-from pipelines.cluster.placement import Profile, image
+from pipelines.cluster.placement import Profile, Toleration, image
 
 TIMEOUT_S = 10.0
 SINGLE_USER = "kubeflow"
@@ -31,6 +31,9 @@ MANIFESTS = (
     "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, "
     "application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json"
 )
+_UNITS = {"": 1.0, "m": 1e-3, **{unit: 1000.0**i for i, unit in enumerate("kMGTP", 1)}}
+_UNITS |= {f"{unit}i": 1024.0**i for i, unit in enumerate("KMGTP", 1)}
+"""Factors of the units of Kubernetes quantities."""
 _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
 
 
@@ -47,7 +50,7 @@ class Check:
 
 
 def examine_cluster(connection: Connection, profile: Profile, config: RunConfig, store: str) -> Iterator[Check]:
-    """Check API, namespace, store (its address; empty = not checked), images, GPUs, caption writer and models."""
+    """Check API, namespace, store (its address; empty = not checked), images, nodes, caption writer and models."""
     # A pod of a profile, such as a notebook, knows its namespace without KFP_NAMESPACE.
     namespace = connection.namespace
     try:
@@ -59,7 +62,7 @@ def examine_cluster(connection: Connection, profile: Profile, config: RunConfig,
     yield _namespace(namespace, profile)
     yield _guarded("store", lambda: _store(store))
     yield from _images(profile)
-    yield _gpus(namespace, profile)
+    yield _nodes(namespace, profile)
     yield from _writers(config)
     yield _guarded("models", lambda: _models(config, profile, store))
 
@@ -183,25 +186,76 @@ def _authorization(client: httpx.Client, host: str, challenge: str) -> dict[str,
     return {"Authorization": f"Bearer {token.get('token') or token.get('access_token')}"}
 
 
-def _gpus(of_profile: str | None, profile: Profile) -> Check:
-    needed = max(profile.resources(stage).gpus for stage in STAGES)
-    if not needed:
-        return Check("GPUs", "ok", "the profile asks for none")
+def _nodes(of_profile: str | None, profile: Profile) -> Check:
+    """Set the selectors, tolerations and requests of each stage beside the nodes, and beside the namespace's quota."""
     nodes, said = _kubectl("get", "nodes")
-    if nodes is None:
-        return Check("GPUs", "not checked", f"{said}; a stage needs {needed} of {profile.gpu_type} on one node")
-    most = max((_number(node["status"]["allocatable"].get(profile.gpu_type)) for node in nodes), default=0)
-    if most < needed:
-        text = f"a stage needs {needed} of {profile.gpu_type} on one node, the largest has {most}: take another profile"
-        return Check("GPUs", "problem", text)
+    if not nodes:
+        gpus = max(profile.resources(stage).gpus for stage in STAGES)
+        return Check(
+            "nodes",
+            "not checked",
+            f"{said or 'no node is to be seen'}; a stage needs {gpus} of {profile.gpu_type} on one node",
+        )
+    unfit = {stage: text for stage in STAGES if (text := _unfit(stage, profile, nodes))}
+    if unfit:
+        stage, text = next(iter(unfit.items()))
+        todo = (
+            "correct the profile, or add such a node; one that an autoscaler adds when it is asked for is not seen here"
+        )
+        return Check(
+            "nodes", "problem", f"{len(unfit)} of {len(STAGES)} stages have none, such as {stage}: {text}; {todo}"
+        )
     quotas, _ = _kubectl("get", "resourcequota", "-n", of_profile or SINGLE_USER)
     for quota in quotas or []:
-        hard = quota["status"].get("hard", {}).get(f"requests.{profile.gpu_type}")
-        if hard is not None and _number(hard) < needed:
-            name = quota["metadata"]["name"]
-            return Check("GPUs", "problem", f"quota {name} allows {hard}, a stage needs {needed}: raise it")
+        hard = quota["status"].get("hard", {})
+        for stage in STAGES:
+            for what, asked in _requests(profile, stage).items():
+                # A stage's limits are its requests.
+                for name in (f"requests.{what}", f"limits.{what}", what):
+                    if name in hard and _amount(hard[name]) < _amount(asked):
+                        text = (
+                            f"quota {quota['metadata']['name']} allows {hard[name]} of {name}, {stage} asks for {asked}"
+                        )
+                        return Check("nodes", "problem", f"{text}: raise it")
     return Check(
-        "GPUs", "ok", f"a node has {most} of {profile.gpu_type}, a stage needs {needed}, no quota is in the way"
+        "nodes", "ok", f"one of {len(nodes)} fits each stage, by labels, taints and size; no quota is in the way"
+    )
+
+
+def _unfit(stage: str, profile: Profile, nodes: Sequence[dict[str, Any]]) -> str:
+    """Why a stage's pod fits on none of the nodes; empty where one is large enough, whatever runs there."""
+    selector, tolerations = profile.selector_of(stage), profile.tolerations_of(stage)
+    fitting = [node for node in nodes if selector.items() <= node["metadata"].get("labels", {}).items()]
+    if not fitting:
+        return f"no node has the labels {', '.join(f'{key}={value}' for key, value in selector.items())}"
+    taints = [[taint for taint in node["spec"].get("taints", ()) if not _borne(taint, tolerations)] for node in fitting]
+    fitting = [node for node, kept in zip(fitting, taints, strict=True) if not kept]
+    if not fitting:
+        told = {f"{each['key']}={each.get('value', '')}:{each['effect']}" for kept in taints for each in kept}
+        return f"the nodes that it may run on have taints that it does not bear: {', '.join(sorted(told))}"
+    for what, asked in _requests(profile, stage).items():
+        found = [node["status"]["allocatable"].get(what, "0") for node in fitting]
+        fitting = [node for node, has in zip(fitting, found, strict=True) if _amount(has) >= _amount(asked)]
+        if not fitting:
+            return (
+                f"it asks for {asked} of {what}, and the largest node that it may run on has {max(found, key=_amount)}"
+            )
+    return ""
+
+
+def _requests(profile: Profile, stage: str) -> dict[str, str]:
+    """What a stage asks of one node, by the name of the resource; the rarest first."""
+    resources = profile.resources(stage)
+    gpus = {profile.gpu_type: str(resources.gpus)} if resources.gpus else {}
+    return {**gpus, "memory": resources.memory, "cpu": resources.cpu}
+
+
+def _borne(taint: dict[str, str], tolerations: Sequence[Toleration]) -> bool:
+    return taint["effect"] == "PreferNoSchedule" or any(
+        each.key == taint["key"]
+        and (each.operator == "Exists" or (each.value or "") == taint.get("value", ""))
+        and each.effect in (None, taint["effect"])
+        for each in tolerations
     )
 
 
@@ -219,8 +273,10 @@ def _kubectl(*command: str) -> tuple[list[dict[str, Any]] | None, str]:
     return answer.get("items", [answer]), ""  # one object comes without a list
 
 
-def _number(quantity: str | None) -> int:
-    return int(quantity) if quantity and quantity.isdecimal() else 0
+def _amount(quantity: str) -> float:
+    """Value of a Kubernetes quantity, such as `15890m`, `64Gi` or `65843212Ki`."""
+    number, unit = re.fullmatch(r"([\d.]+(?:[eE]\d+)?)(\D*)", quantity).groups()  # type: ignore[union-attr]
+    return float(number) * _UNITS[unit]
 
 
 def _writers(config: RunConfig) -> list[Check]:

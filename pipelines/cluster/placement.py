@@ -148,6 +148,14 @@ class Profile(Frozen):
         """Resources of `stage`: its own, else the defaults."""
         return self.stages.get(stage, self.defaults)
 
+    def selector_of(self, stage: str) -> dict[str, str]:
+        """Labels of the nodes that `stage` may run on."""
+        return {**self.node_selector, **(self.gpu_node_selector if self.resources(stage).gpus else {})}
+
+    def tolerations_of(self, stage: str) -> tuple[Toleration, ...]:
+        """Tolerations of `stage`."""
+        return (*self.tolerations, *(self.gpu_tolerations if self.resources(stage).gpus else ()))
+
 
 @cache
 def profile_names() -> tuple[str, ...]:
@@ -228,7 +236,7 @@ def place(task: PipelineTask, stage: str, profile: Profile) -> PipelineTask:
             backoff_factor=profile.retry.factor,
             backoff_max_duration=f"{profile.retry.window_s(resources.timeout_s)}s",
         )
-    _schedule(task, profile, resources)
+    _schedule(task, profile, stage)
     _equip(task, profile, stage)
     return task
 
@@ -246,14 +254,13 @@ def environment(profile: Profile, stage: str) -> dict[str, str]:
     }
 
 
-def _schedule(task: Any, profile: Profile, resources: Resources) -> None:
+def _schedule(task: Any, profile: Profile, stage: str) -> None:
     from kfp import kubernetes
 
-    kubernetes.set_timeout(task, seconds=resources.timeout_s)
-    gpus = bool(resources.gpus)
-    for key, value in {**profile.node_selector, **(profile.gpu_node_selector if gpus else {})}.items():
+    kubernetes.set_timeout(task, seconds=profile.resources(stage).timeout_s)
+    for key, value in profile.selector_of(stage).items():
         kubernetes.add_node_selector(task, key, value)
-    for toleration in (*profile.tolerations, *(profile.gpu_tolerations if gpus else ())):
+    for toleration in profile.tolerations_of(stage):
         kubernetes.add_toleration(task, **toleration.model_dump())
     for key, label in {**PART_OF, PRIORITY_LABEL: profile.priority_class, QUEUE_LABEL: profile.queue}.items():
         if label:

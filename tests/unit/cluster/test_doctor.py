@@ -95,7 +95,7 @@ def test_a_cluster_where_all_is_well_has_no_problem(monkeypatch: pytest.MonkeyPa
         "namespace": "not checked",
         "store": "ok",
         "images": "ok",
-        "GPUs": "not checked",
+        "nodes": "not checked",
         "captions": "ok",
         "models": "ok",
     }
@@ -279,28 +279,78 @@ def test_what_kubectl_prints_of_none_one_and_several_objects(
     assert [row["metadata"]["name"] for row in rows or []] == names
 
 
-def kubectl(nodes: int, quota: str | None) -> Any:
-    rows = [{"kind": "Node", "metadata": {"name": "a"}, "status": {"allocatable": {"nvidia.com/gpu": str(nodes)}}}]
-    limits = {} if quota is None else {"requests.nvidia.com/gpu": quota}
-    quotas = [{"kind": "ResourceQuota", "metadata": {"name": "synthio"}, "status": {"hard": limits}}]
-    return lambda *command: (rows if "nodes" in command else quotas, "")
+LARGE = {"cpu": "63800m", "memory": "520000000Ki", "nvidia.com/gpu": "8"}
+TAINT = {"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}
+SPOT = {"key": "cloud.google.com/gke-spot", "value": "true", "effect": "NoSchedule"}
+
+
+def node(labels: Any = None, taints: Any = (), **allocatable: str) -> dict[str, Any]:
+    sizes = {**LARGE, **{name.replace("gpu", "nvidia.com/gpu"): size for name, size in allocatable.items()}}
+    return {
+        "kind": "Node",
+        "metadata": {"name": "a", "labels": labels or {}},
+        "spec": {"taints": list(taints)},
+        "status": {"allocatable": sizes},
+    }
+
+
+def checked(
+    nodes: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, profile: Profile, hard: dict[str, str] | None = None
+) -> doctor.Check:
+    quotas = [{"kind": "ResourceQuota", "metadata": {"name": "synthio"}, "status": {"hard": hard or {}}}]
+    monkeypatch.setattr(doctor, "_kubectl", lambda *command: (nodes if "nodes" in command else quotas, ""))
+    return doctor._nodes("team", profile)
 
 
 @pytest.mark.parametrize(
-    ("nodes", "quota", "state", "said"),
+    ("nodes", "said"),
     [
-        (8, None, "ok", "a node has 8"),
-        (0, None, "problem", "the largest has 0"),
-        (8, "0", "problem", "quota synthio allows 0"),
+        ([node()], ""),
+        ([node(taints=[TAINT]), node(gpu="0")], ""),
+        ([node(taints=[{**TAINT, "effect": "PreferNoSchedule", "key": "other"}])], ""),
+        ([node(gpu="0")], "have none, such as align_t2a: it asks for 1 of nvidia.com/gpu, and the "),
+        ([node(memory="33554432Ki")], "such as pretrain_t2a: it asks for 64Gi of memory, and the largest node "),
+        ([node(cpu="7900m")], "it asks for 8 of cpu, and the largest node that it may run on has 7900m"),
+        (
+            [node(taints=[TAINT])],
+            "such as judge_study: the nodes that it may run on have taints that it does not bear: nvidia",
+        ),
+        ([node(taints=[SPOT])], "does not bear: cloud.google.com/gke-spot=true:NoSchedule"),
     ],
 )
-def test_gpus_of_nodes_and_of_the_quota_are_set_beside_what_a_stage_needs(
-    nodes: int, quota: str | None, state: str, said: str, monkeypatch: pytest.MonkeyPatch
+def test_each_stage_of_a_profile_finds_a_node_by_size_and_taints_or_is_named(
+    nodes: list[dict[str, Any]], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor.shutil, "which", lambda name: "/usr/bin/kubectl")
-    monkeypatch.setattr(doctor, "_kubectl", kubectl(nodes, quota))
-    check = states(profile_at("localhost"))["GPUs"]
-    assert check.state == state and said in check.text
+    check = checked(nodes, monkeypatch, load_profile("one-gpu"))
+    assert check.state == ("problem" if said else "ok") and said in check.text
+
+
+def test_nodes_are_looked_for_by_the_labels_that_the_profile_selects(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, spot = node(gpu="0"), node({"cloud.google.com/gke-spot": "true"}, [TAINT, SPOT])
+    assert checked([plain, spot], monkeypatch, load_profile("spot")).state == "ok"
+    lacking = checked([plain, node(taints=[TAINT, SPOT])], monkeypatch, load_profile("spot"))
+    assert lacking.state == "problem" and "no node has the labels cloud.google.com/gke-spot=true" in lacking.text
+    pool = load_profile("one-gpu").model_copy(update={"node_selector": {"pool": "audio"}})
+    assert checked([node({"pool": "audio"})], monkeypatch, pool).state == "ok"
+    assert "such as align_t2a: no node has the labels pool=audio" in checked([node()], monkeypatch, pool).text
+    assert checked([], monkeypatch, pool).state == "not checked"
+
+
+@pytest.mark.parametrize(
+    ("hard", "said"),
+    [
+        ({"requests.nvidia.com/gpu": "1", "requests.memory": "64Gi", "cpu": "8"}, ""),
+        ({"requests.nvidia.com/gpu": "0"}, "allows 0 of requests.nvidia.com/gpu, align_t2a asks for 1: raise it"),
+        ({"requests.memory": "60Gi"}, "allows 60Gi of requests.memory, pretrain_t2a asks for 64Gi"),
+        ({"limits.cpu": "4"}, "allows 4 of limits.cpu, align_t2a asks for 8"),
+        ({"memory": "20000M"}, "allows 20000M of memory, align_t2a asks for 32Gi"),
+    ],
+)
+def test_a_quota_below_what_one_stage_asks_for_is_named(
+    hard: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check = checked([node()], monkeypatch, load_profile("one-gpu"), hard)
+    assert check.state == ("problem" if said else "ok") and said in check.text
 
 
 def test_models_of_a_preset_are_looked_for_in_the_store_that_the_profile_names(tmp_path: Path) -> None:
