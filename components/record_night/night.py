@@ -45,6 +45,12 @@ def good_before(nights: Sequence[Night], asked: Asked) -> list[Night]:
     return [night for night in nights if night.state == "good" and night.asked == asked][-LAST:]
 
 
+def done_with(nights: Sequence[Night]) -> list[str]:
+    """Runs whose work nobody will look at: of a good last night, and of all bad nights but the last bad one."""
+    bad = [night.run for night in nights if night.state != "good"]
+    return bad[:-1] + [night.run for night in nights[-1:] if night.state == "good"]
+
+
 def failures(study: Study) -> list[str]:
     """One sentence for each part of the study that did not finish."""
     found = [f"{cell_name(row)}: {row.error}" for row in study.failures]

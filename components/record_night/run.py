@@ -9,7 +9,7 @@ from common.log import event, get_logger
 from common.runtime.stage import Figures, stage
 from common.storage import open_store, store_uri, write_text
 from common.study.cells import History, night_scope
-from components.record_night.night import failures, fallen, figures_of, good_before, seconds_of, slower
+from components.record_night.night import done_with, failures, fallen, figures_of, good_before, seconds_of, slower
 from components.record_night.page import page
 
 log = get_logger("record_night")
@@ -20,8 +20,8 @@ def run(
 ) -> Figures:
     """Append the night to its history and render the trend page; `component.py` describes the arguments.
 
-    The items of a good night are deleted from the store, since no other night reuses them; those of a bad night stay
-    for inspection.
+    The items of a good night are deleted from the store, since no other night reuses them; those of the last bad night
+    stay for inspection.
 
     Raises:
         StorageError: the study is damaged, or the store cannot be read or written.
@@ -47,15 +47,16 @@ def run(
             seconds=seconds,
             findings=tuple(findings),
         )
-        trend = page(history, kept.add(told))
+        nights = kept.add(told)
+        trend = page(history, nights)
         write(Path(night_path) / "night.json", told)
         write_text(Path(night_path) / "trend.html", trend)
         write_text(Path(html_path), trend)
         for finding in findings:
             event(log, "finding", text=finding)
-        if told.state == "good":
-            own = store.child(night_scope(night))
-            for key in own.list():
-                own.delete(key)
+        for run_id in done_with(nights):
+            work = store.child(night_scope(run_id))
+            for key in work.list():
+                work.delete(key)
         running.record({"state": told.state, "findings": len(findings), "compared_with": len(good)})
     return running.figures

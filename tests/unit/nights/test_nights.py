@@ -152,12 +152,22 @@ def test_a_history_of_another_kind_of_name_is_refused(name: str) -> None:
         check_history(name)
 
 
-def test_the_work_of_a_good_night_is_deleted_and_that_of_a_bad_one_is_kept(store: str, tmp_path: Path) -> None:
+def test_of_all_nights_the_work_of_the_last_bad_one_is_kept(store: str, tmp_path: Path) -> None:
     objects = open_store(store)
-    for run, content in (("1", study()), ("2", study(mean=0.1))):
+    objects.child(night_scope("of another history")).write_bytes("align_t2a/item", b"weights")
+    left = []
+    for run, content in (
+        ("1", study()),
+        ("2", study(mean=0.1)),
+        ("3", study()),
+        ("4", study(mean=0.2)),
+        ("5", study()),
+    ):
         objects.child(night_scope(run)).write_bytes("align_t2a/item", b"weights")
         measure(tmp_path, run, content)
-    assert [objects.child(night_scope(run)).size("align_t2a/item") for run in ("1", "2")] == [None, 7]
+        left.append([key.split("/")[1] for key in objects.list("nights/")])
+    other = night_scope("of another history").split("/")[1]
+    assert left == [[other], ["2", other], ["2", other], ["4", other], ["4", other]]
 
 
 def test_a_damaged_history_says_what_to_do(tmp_path: Path) -> None:
