@@ -18,10 +18,9 @@ from typing import Any
 
 import httpx
 from pydantic import BaseModel, Field, SecretStr, ValidationError
-from tenacity import Retrying, retry_if_exception_type
 
 from common.captions.records import Reply, Request, reply_schema
-from common.captions.server_errors import Passing, Refused, ServerError, Stop, Wait, asked_wait_s, log_retry, read_error
+from common.captions.server_errors import Passing, Refused, ServerError, asked_wait_s, read_error
 from common.config.captions import EndpointConfig
 from common.contracts.generation import Price, Usage
 from common.errors import ConfigError
@@ -132,40 +131,34 @@ class EndpointWriter:
                 pool.shutdown(wait=False, cancel_futures=True)
 
     def _reply(self, request: Request) -> Reply:
-        sent = 0
-        failed: Counter[str] = Counter()
-
-        def attempt() -> Reply:
-            nonlocal sent
+        """Send a request until it is answered or refused, or failed `attempts` times."""
+        began, failed = time.monotonic(), Counter[str]()
+        sent = faults = 0
+        while True:
             if self._over:
                 raise self._over
             sent += 1
             try:
                 reply = self._post(request)
-            except (Passing, Refused) as failure:
-                failed[str(failure)] += 1
-                raise
+            except Refused as failure:
+                reply = Reply(failure=str(failure))
+            except Passing as failure:
+                reply = Reply(failure=str(failure))
+                faults += failure.kind == "fault"
+                pause_s = failure.pause_s(sent, self._config.max_wait_s)
+                if failure.kind == "limit" and time.monotonic() - began + pause_s > self._config.limit_wait_s:
+                    asked = f" and asks to wait {failure.wait_s:.0f} s" if failure.wait_s else ""
+                    raise self._error(
+                        f"answered 429{asked}: longer than writer.endpoint.limit_wait_s {self._config.limit_wait_s:g}",
+                        "run the same command later, replies so far are kept; or lower writer.endpoint.concurrency",
+                    ) from None
+                if failure.kind != "fault" or faults < self._config.attempts:
+                    failed[str(failure)] += 1
+                    event(log, "caption_retry", attempt=sent, reason=failure, wait_s=pause_s)
+                    time.sleep(pause_s)
+                    continue
             failed.update([reply.failure] if reply.failure else [])
-            return reply
-
-        retrying = Retrying(
-            stop=Stop(self._config.attempts, self._config.limit_wait_s),
-            wait=Wait(self._config.max_wait_s),
-            retry=retry_if_exception_type(Passing),
-            before_sleep=log_retry,
-            reraise=True,
-        )
-        try:
-            reply = retrying(attempt)
-        except (Passing, Refused) as failure:
-            if isinstance(failure, Passing) and failure.kind == "limit":
-                asked = f" and asks to wait {failure.wait_s:.0f} s" if failure.wait_s else ""
-                raise self._error(
-                    f"answered 429{asked}: longer than writer.endpoint.limit_wait_s {self._config.limit_wait_s:g}",
-                    "run the same command later, replies so far are kept; or lower writer.endpoint.concurrency",
-                ) from None
-            return Reply(failure=str(failure), usage=Usage(requests=sent, failed=dict(failed)))
-        return reply._replace(usage=reply.usage.model_copy(update={"requests": sent, "failed": dict(failed)}))
+            return reply._replace(usage=reply.usage.model_copy(update={"requests": sent, "failed": dict(failed)}))
 
     def _post(self, request: Request) -> Reply:
         deadline = time.monotonic() + self._config.timeout_s

@@ -1,18 +1,12 @@
 """Failures of a request to a chat endpoint: what the server says of them, and when the request is tried again."""
 
 import json
+import random
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal, NamedTuple
-
-from tenacity import RetryCallState, wait_random_exponential
-from tenacity.stop import stop_base
-
-from common.log import event, get_logger
-
-log = get_logger("captions")
 
 WORDS = 200
 """Characters of a server's message that are shown."""
@@ -141,49 +135,14 @@ class Passing(Exception):
         super().__init__(reason)
         self.wait_s, self.kind = wait_s, kind
 
+    def pause_s(self, attempt: int, longest_s: float) -> float:
+        """Seconds after attempt number `attempt`: exponential with full jitter, at least what the server asks for.
 
-def _failure_of(state: RetryCallState) -> Passing | None:
-    failure = state.outcome.exception() if state.outcome else None
-    return failure if isinstance(failure, Passing) else None
-
-
-class Stop(stop_base):
-    """Stops one request after `attempts` faults, or before a wait for a limit that would end after `limit_wait_s`."""
-
-    def __init__(self, attempts: int, limit_wait_s: float) -> None:
-        self._left, self._limit_wait_s = attempts, limit_wait_s
-
-    def __call__(self, retry_state: RetryCallState) -> bool:
-        """Whether the request is given up."""
-        failure = _failure_of(retry_state)
-        if failure is None or failure.kind == "adapted":
-            return False
-        if failure.kind == "limit":
-            return (retry_state.seconds_since_start or 0.0) + retry_state.upcoming_sleep > self._limit_wait_s
-        self._left -= 1
-        return self._left <= 0
-
-
-class Wait(wait_random_exponential):
-    """Exponential backoff with full jitter, at most `longest_s`, but at least what the server asks for."""
-
-    def __init__(self, longest_s: float) -> None:
-        super().__init__(multiplier=min(1.0, longest_s), max=longest_s)
-        self._longest_s = longest_s
-
-    def __call__(self, retry_state: RetryCallState) -> float:
-        """Seconds to the next attempt."""
-        failure = _failure_of(retry_state)
-        if failure is not None and failure.kind == "adapted":
+        Jitter, and what is asked for after a fault, take at most `longest_s`.
+        """
+        if self.kind == "adapted":
             return 0.0
-        asked = failure.wait_s if failure is not None else 0.0
-        if failure is None or failure.kind == "fault":
-            asked = min(asked, self._longest_s)
+        asked = self.wait_s if self.kind == "limit" else min(self.wait_s, longest_s)
+        jitter = random.uniform(0, min(longest_s, min(1.0, longest_s) * 2.0 ** min(attempt - 1, 30)))
         # Jitter beyond the time asked for: requests that were limited together must not return together.
-        return asked + super().__call__(retry_state) * (0.1 if asked else 1.0)
-
-
-def log_retry(state: RetryCallState) -> None:
-    """Log one retry with its reason and wait."""
-    wait_s = state.next_action.sleep if state.next_action else 0.0
-    event(log, "caption_retry", attempt=state.attempt_number, reason=_failure_of(state), wait_s=float(wait_s))
+        return asked + jitter * (0.1 if asked else 1.0)

@@ -7,9 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tenacity import RetryCallState, Retrying
 
-from common.captions.server_errors import Passing, Stop, Wait
+from common.captions.server_errors import Passing
 from common.errors import ConfigError, DataError
 from tests.unit.captions.desks import CANARY, HANG_S, PER_KIND, VARIABLE, desk_at, tasks
 from tests.unit.captions.stub import Send, good, good_reply, serve
@@ -41,42 +40,27 @@ def test_what_passes_is_tried_again_counted_and_costs_no_caption(reason: str) ->
     assert {one.writer for answer in answers.values() for one in answer.captions} == {"endpoint:stub"}
 
 
-def state_after(attempt: int, failure: Passing) -> RetryCallState:
-    state = RetryCallState(Retrying(), None, (), {})
-    state.attempt_number = attempt
-    state.set_exception((Passing, failure, None))
-    return state
-
-
 def test_waits_between_attempts_are_jittered_and_never_longer_than_allowed() -> None:
-    def wait(attempt: int, failure: Passing) -> float:
-        return Wait(8.0)(state_after(attempt, failure))
-
-    for attempt in range(1, 9):
-        waits = [wait(attempt, Passing("http_500")) for _ in range(50)]
-        assert len(set(waits)) > 40 and min(waits) >= 0 and max(waits) <= min(8.0, 2.0 ** (attempt - 1))
-    assert 5.0 <= wait(1, Passing("http_503", 5.0)) <= 5.8
-    assert wait(1, Passing("http_503", 86400.0)) <= 8.8
-    assert 60.0 <= wait(1, Passing("http_429", 60.0, "limit")) <= 60.8, "a limit's wait is the server's to say"
-    assert wait(9, Passing("http_400", kind="adapted")) == 0.0
+    for attempt in (*range(1, 9), 5000):
+        waits = [Passing("http_500").pause_s(attempt, 8.0) for _ in range(50)]
+        assert len(set(waits)) > 40 and min(waits) >= 0 and max(waits) <= min(8.0, 2.0 ** (min(attempt, 9) - 1))
+    assert 5.0 <= Passing("http_503", 5.0).pause_s(1, 8.0) <= 5.8
+    assert Passing("http_503", 86400.0).pause_s(1, 8.0) <= 8.8
+    limited = Passing("http_429", 60.0, "limit")
+    assert 60.0 <= limited.pause_s(1, 8.0) <= 60.8, "a limit's wait is the server's to say"
+    assert Passing("http_400", kind="adapted").pause_s(9, 8.0) == 0.0
 
 
 def test_faults_are_counted_and_limits_are_timed() -> None:
-    stop = Stop(2, 90.0)
-    limited, fault = Passing("http_429", kind="limit"), Passing("http_500")
-    for attempt, (failure, wait_s, over) in enumerate(
-        [
-            (limited, 80.0, False),
-            (limited, 95.0, True),
-            (limited, 10.0, False),
-            (fault, 0.0, False),
-            (limited, 10.0, False),
-            (fault, 0.0, True),
-        ]
+    limited = Send(status=429, headers=(("retry-after-ms", "5"),))
+    turns = [limited, limited, Send(status=500), limited, Send(status=500)]
+    with (
+        serve(lambda request, number: turns[(number - 1) % len(turns)]) as stub,
+        desk_at(stub, attempts=2, concurrency=1) as desk,
     ):
-        state = state_after(attempt + 1, failure)
-        state.upcoming_sleep = wait_s
-        assert stop(state) is over
+        _, tally = desk.ask(tasks(1))
+    assert tally.usage.failed == {"http_429": 6, "http_500": 4} and tally.usage.requests == 10
+    assert tally.replaced == tally.pieces
 
 
 def test_a_limit_per_minute_is_outlasted_whatever_the_number_of_attempts() -> None:
