@@ -20,7 +20,7 @@ from common.contracts.base import read, write
 from common.contracts.generation import Price, Tally, Usage
 from common.errors import DataError
 from common.log import event, get_logger
-from common.records.clips import Written
+from common.records.clips import GoldClip, SyntheticClip, Written
 from common.records.text import normalize_label
 from common.runtime.seeding import derive_seed
 from common.storage.hashing import hash_json
@@ -80,45 +80,32 @@ def make_request(task: Task, checks: CheckConfig, refused: Sequence[str] | None 
     )
 
 
-class RequestCache:
-    """Checked replies in the item store, keyed by model (with the settings that shape a reply), prompt hash and seed.
-
-    All caption stages share it, so a code change in a stage costs nothing either.
-    """
-
-    def __init__(self, model: str, scope: str) -> None:
-        self._model, self._store = model, ItemStore("caption_requests", CACHE_FORMAT, scope=scope)
-
-    def get(self, request: Request) -> Kept | None:
-        """Look up a checked reply; None when absent."""
-        key = self._key(request)
-        return read(Kept, self._store.path(**key) / _KEPT) if self._store.has(**key) else None
-
-    def put(self, request: Request, kept: Kept) -> None:
-        """Store a checked reply."""
-        self._store.get_or_make(lambda folder: write(folder / _KEPT, kept), **self._key(request))
-
-    def _key(self, request: Request) -> dict[str, str]:
-        return {"model": self._model, "request": request.key}
-
-
 class Desk:
     """Sends tasks to a writer and returns only captions and elements that passed the checks.
 
-    The grammar writes the pieces that no reply held. A writer that costs nothing has no cache.
+    The grammar writes the pieces that no reply held. Checked replies are kept in a store by `model` (with the settings
+    that shape a reply), prompt hash and seed. All caption stages share it, so a code change in a stage costs nothing
+    either. A writer that costs nothing has none.
     """
 
     def __init__(
-        self, writer: CaptionWriter, grammar: GrammarWriter, checks: CheckConfig, cache: RequestCache | None = None
+        self,
+        writer: CaptionWriter,
+        grammar: GrammarWriter,
+        checks: CheckConfig,
+        store: ItemStore | None = None,
+        model: str = "",
     ) -> None:
-        self._writer, self._grammar, self._checks, self._cache = writer, grammar, checks, cache
+        self._writer, self._grammar, self._checks, self._store, self._model = writer, grammar, checks, store, model
 
     @property
     def writer_name(self) -> str:
         """Name of the writer."""
         return self._writer.name
 
-    def ask(self, tasks: Sequence[Task], taken: dict[str, set[str]] | None = None) -> tuple[dict[str, Answer], Tally]:
+    def ask(
+        self, tasks: Sequence[Task], taken: dict[frozenset[str], set[str]] | None = None
+    ) -> tuple[dict[str, Answer], Tally]:
         """Answers by id of the tasks, which are distinct and in any order, and a tally of their origin.
 
         Captions in `taken`, by scope, are not written again.
@@ -145,7 +132,7 @@ class Desk:
 
     def _checked(self, requests: Sequence[Request], work: _Work) -> list[Checked]:
         """Checked reply of each request. Paid replies are cached on arrival, so a killed stage does not lose them."""
-        kept = [self._cache.get(request) if self._cache else None for request in requests]
+        kept = list(map(self._known, requests))
         usages = [Usage(cached=1) if one else Usage() for one in kept]
         found = [one.checked if one else None for one in kept]
         missing = [index for index, checked in enumerate(found) if checked is None]
@@ -160,16 +147,26 @@ class Desk:
                 further = [reason for reason in checked.reasons if reason != reply.failure]
                 checked = checked.model_copy(update={"reasons": (reply.failure, *further)})
             if reply.failure is None or reply.usage.paid.output_tokens:
-                paid = Kept(checked=checked, price=reply.usage.paid)
-                if self._cache:
-                    self._cache.put(requests[index], paid)
-                kept[index] = paid
+                kept[index] = self._keep(requests[index], Kept(checked=checked, price=reply.usage.paid))
             found[index] = checked
         prices = {request.key: one.price for request, one in zip(requests, kept, strict=True) if one}
         usages.append(Usage(replies={key: price for key, price in prices.items() if price != Price()}))
         # Added in the order of the requests, because floating-point sums of cost depend on it.
         work.usage += sum(usages, start=Usage())
         return [checked or Checked(reasons=("no_reply",), complete=False) for checked in found]
+
+    def _key(self, request: Request) -> dict[str, str]:
+        return {"model": self._model, "request": request.key}
+
+    def _known(self, request: Request) -> Kept | None:
+        if self._store is None or not self._store.has(**self._key(request)):
+            return None
+        return read(Kept, self._store.path(**self._key(request)) / _KEPT)
+
+    def _keep(self, request: Request, kept: Kept) -> Kept:
+        if self._store is not None:
+            self._store.get_or_make(lambda folder: write(folder / _KEPT, kept), **self._key(request))
+        return kept
 
     def _fill(self, task: Task, work: _Work) -> None:
         """Fill missing pieces with the grammar; duplicates are redrawn."""
@@ -209,7 +206,7 @@ class Desk:
 class _Work:
     """Captions and elements written so far, for all tasks."""
 
-    def __init__(self, tasks: Sequence[Task], taken: dict[str, set[str]], writer: str) -> None:
+    def __init__(self, tasks: Sequence[Task], taken: dict[frozenset[str], set[str]], writer: str) -> None:
         self.tasks, self.writer = tasks, writer
         self.used = {scope: set(captions) for scope, captions in taken.items()}
         self.kept: dict[str, list[Written]] = {task.task_id: [] for task in tasks}
@@ -275,20 +272,20 @@ class _Work:
 
 
 def extract_pools(
-    desk: Desk, rows: Sequence[tuple[int, str, tuple[str, ...], str]], seed: int
-) -> tuple[dict[int, Pool], Tally]:
+    desk: Desk, rows: Sequence[tuple[str, GoldClip | SyntheticClip, str]], seed: int
+) -> tuple[dict[str, Pool], Tally]:
     """Pools of the elements of captions (see `build_pools`), and a tally of their origin.
 
     Task ids consist of labels and caption, so a caption is asked for once per run, for all stages, replicates, recipes
-    and shards. `rows` are label id, clip id, labels and caption.
+    and shards. `rows` are a label, a clip that has it, and the clip's caption.
     """
-    named = [(label_id, clip_id, tuple(map(normalize_label, labels)), text) for label_id, clip_id, labels, text in rows]
-    tasks = {}
-    for _, _, labels, text in named:
-        task_id = "\0".join(("extract", *labels, text))
-        tasks[labels, text] = Task(
-            task_id=task_id, scope=task_id, prompt="extract", labels=labels, caption=text, seed=0
+    named = [(label, clip.clip_id, tuple(map(normalize_label, clip.labels)), text) for label, clip, text in rows]
+    tasks = {
+        (labels, text): Task(
+            task_id="\0".join(("extract", *labels, text)), prompt="extract", labels=labels, caption=text, seed=0
         )
+        for *_, labels, text in named
+    }
     answers, tally = desk.ask(list(tasks.values()))
-    found = ((label, clip, answers[tasks[labels, text].task_id].elements) for label, clip, labels, text in named)
+    found = ((label, clip_id, answers[tasks[labels, text].task_id].elements) for label, clip_id, labels, text in named)
     return build_pools(found, seed), tally

@@ -1,8 +1,4 @@
-"""Pools of acoustic elements, one per label id.
-
-A pool spans all clips of a label in a replicate. Keys are label ids, because text keys would miss a label
-that is spelled differently in two places (`dog_bark`).
-"""
+"""Pools of acoustic elements, one per label; a pool spans all clips of a label in a replicate."""
 
 import hashlib
 import math
@@ -25,24 +21,24 @@ class Element(NamedTuple):
 Pool = tuple[Element, ...]
 
 
-def build_pools(elements: Iterable[tuple[int, str, Elements]], seed: int) -> dict[int, Pool]:
-    """Build the pools from label id, clip id and elements of each clip, in any order.
+def build_pools(elements: Iterable[tuple[str, str, Elements]], seed: int) -> dict[str, Pool]:
+    """Build the pools from label, clip id and elements of each clip, in any order.
 
-    Returns for each label id its distinct phrases, sorted; of several clips with a phrase `seed` chooses the owner.
+    Returns for each label its distinct phrases, sorted; of several clips with a phrase `seed` chooses the owner.
     """
-    owners: dict[int, dict[tuple[Literal["events", "scenes"], str], set[str]]] = {}
-    for label_id, clip_id, found in elements:
-        phrases = owners.setdefault(label_id, {})
+    owners: dict[str, dict[tuple[Literal["events", "scenes"], str], set[str]]] = {}
+    for label, clip_id, found in elements:
+        phrases = owners.setdefault(label, {})
         for text in found.events:
             phrases.setdefault(("events", text), set()).add(clip_id)
         for text in found.scenes:
             phrases.setdefault(("scenes", text), set()).add(clip_id)
     return {
-        label_id: tuple(
+        label: tuple(
             Element(kind, text, min(clips, key=lambda clip_id: _rank(seed, text, clip_id)))
             for (kind, text), clips in sorted(phrases.items(), key=lambda item: item[0])
         )
-        for label_id, phrases in owners.items()
+        for label, phrases in owners.items()
     }
 
 
@@ -50,11 +46,11 @@ def _rank(seed: int, text: str, clip_id: str) -> bytes:
     return hashlib.sha256(f"{seed}\0{text}\0{clip_id}".encode()).digest()
 
 
-def joined(pools: Mapping[int, Pool], label_ids: Iterable[int]) -> Pool:
+def joined(pools: Mapping[str, Pool], labels: Iterable[str]) -> Pool:
     """Merge the pools of all labels of a clip: each phrase once, in the order of `build_pools`."""
     found: dict[tuple[str, str], Element] = {}
-    for label_id in label_ids:
-        for element in pools.get(label_id, ()):
+    for label in labels:
+        for element in pools.get(label, ()):
             found.setdefault((element.kind, element.text), element)
     return tuple(found[key] for key in sorted(found))
 

@@ -46,7 +46,6 @@ class Task(Record):
     """One writing task. Labels are normalised (`common.records.text.normalize_label`)."""
 
     task_id: str = Field(description="unique; names the replicate, is never shown to a writer")
-    scope: str = Field(description="captions of tasks in one scope differ from each other")
     prompt: PromptName
     labels: tuple[str, ...] = Field(min_length=1)
     domain: str = ""
@@ -56,6 +55,11 @@ class Task(Record):
     scenes: tuple[str, ...] = ()
     count: int = Field(default=1, ge=1, description="captions wanted")
     seed: int
+
+    @property
+    def scope(self) -> frozenset[str]:
+        """Captions of tasks in one scope differ from each other."""
+        return frozenset(self.labels)
 
 
 class Message(Record):

@@ -5,7 +5,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from common.captions.asking import Desk, RequestCache
+from common.captions.asking import CACHE_FORMAT, Desk
 from common.captions.grammar import GrammarWriter
 from common.captions.secrets import read_key
 from common.config.captions import WriterConfig
@@ -26,17 +26,17 @@ def open_desk(config: WriterConfig, scope: str = "") -> Iterator[Desk]:
     if config.backend == "grammar":
         yield Desk(grammar, grammar, config.checks)
         return
-    cache = RequestCache(_cache_name(config), scope)
+    cache = ItemStore("caption_requests", CACHE_FORMAT, scope=scope), _cache_name(config)
     if config.backend == "endpoint":
         from common.captions.endpoint import EndpointWriter
 
         key = read_key(config.endpoint.api_key_variable)
         with closing(EndpointWriter(config.endpoint, config.checks.max_reply_bytes, key)) as writer:
-            yield Desk(writer, grammar, config.checks, cache)
+            yield Desk(writer, grammar, config.checks, *cache)
     else:
         from common.captions.chat_model import ChatModelWriter
 
-        yield Desk(ChatModelWriter(config.chat_model, config.checks), grammar, config.checks, cache)
+        yield Desk(ChatModelWriter(config.chat_model, config.checks), grammar, config.checks, *cache)
 
 
 def _cache_name(config: WriterConfig) -> str:

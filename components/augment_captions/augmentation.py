@@ -5,7 +5,7 @@ MixCap first extracts acoustic elements from the captions of each label, then sh
 Read next: `run.py` (sources and replicates, kept in the item store; prompts and figures).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from common.captions.asking import Desk, extract_pools
 from common.captions.metrics import diversity, diversity_by_label, mean_figures
@@ -19,14 +19,10 @@ from common.errors import DataError
 from common.records.clips import Caption, GoldClip, Prompt, template_prompts
 from common.records.text import normalize_label
 
-LabelIds = Callable[[GoldClip], tuple[int, ...]]
-"""Ids of all labels of a clip."""
-
 
 def write_drafts(
     source: CaptionSource,
     clips: Sequence[GoldClip],
-    label_ids: LabelIds,
     captions: Mapping[str, Caption],
     desk: Desk,
     settings: AugmentCaptionsConfig,
@@ -43,20 +39,18 @@ def write_drafts(
     _check_captioned(clips, captions)
     if source == "template":
         return template_prompts(clips, replicate, factor, source), Tally()
-    pools, extracted = dict[int, Pool](), Tally()
+    pools, extracted = dict[str, Pool](), Tally()
     if source == "mixcap":
-        rows = [(label, c.clip_id, c.labels, captions[c.clip_id].caption) for c in clips for label in label_ids(c)]
+        rows = [(label, clip, captions[clip.clip_id].caption) for clip in clips for label in clip.labels]
         pools, extracted = extract_pools(desk, rows, replicate)
     tasks: dict[str, tuple[Task, GoldClip, int, Pool]] = {}
     for clip in clips:
-        ids = label_ids(clip)
-        whole = joined(pools, ids)
+        whole = joined(pools, clip.labels)
         for number, first in enumerate(range(0, factor, settings.captions_per_call)):
             pool = draw(whole, settings.pool_share, replicate, clip.clip_id, number)
             shown = texts(pool)
             task = Task(
                 task_id=f"{source}.{clip.clip_id}.{number}",
-                scope=".".join((source, *map(str, sorted(ids)))),
                 prompt=source,
                 labels=tuple(map(normalize_label, clip.labels)),
                 domain=domain,

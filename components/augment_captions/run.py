@@ -47,10 +47,10 @@ def run(
             return write_once(
                 store,
                 settings.writer,
-                partial(write_drafts, source, clips, gold.label_ids, captions, desk, settings, **size),
+                partial(write_drafts, source, clips, captions, desk, settings, **size),
                 source=source,
                 writer=desk.writer_name,
-                clips=[[clip.clip_id, clip.labels, gold.label_ids(clip)] for clip in clips],
+                clips=[[clip.clip_id, clip.label_id, clip.labels] for clip in clips],
                 captions=[known.caption if (known := captions.get(clip.clip_id)) else "" for clip in clips],
                 captions_per_call=settings.captions_per_call,
                 pool_share=settings.pool_share,

@@ -5,14 +5,14 @@ next: run.py (which clips a round revises; one item per recipe and replicate). R
 `common.captions`.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from common.captions.asking import Desk, extract_pools
 from common.captions.pools import draw, joined, texts
 from common.captions.records import Task
 from common.config.captions import ReviseCaptionsConfig
 from common.contracts.generation import Tally
-from common.records.clips import Caption, GoldClip, Labelled, Prompt, SyntheticClip, Written
+from common.records.clips import Caption, GoldClip, Prompt, SyntheticClip, Written
 from common.records.text import normalize_label
 
 
@@ -21,7 +21,6 @@ def revise(
     accepted: Sequence[SyntheticClip],
     train: Sequence[GoldClip],
     captions: Mapping[str, Caption],
-    label_ids: Callable[[Labelled], tuple[int, ...]],
     desk: Desk,
     settings: ReviseCaptionsConfig,
     *,
@@ -33,28 +32,24 @@ def revise(
     New captions differ from those of the clips accepted so far. `number` is that of this round, from 1.
     """
     rejected = sorted(rejected, key=lambda clip: clip.clip_id)
-    ids = {clip.clip_id: label_ids(clip) for clip in rejected}
-    wanted = {label_id for own in ids.values() for label_id in own}
-    of_accepted = [(label_id, clip, clip.caption) for clip in accepted for label_id in label_ids(clip)]
-    without = wanted - {label_id for label_id, _, _ in of_accepted}
+    wanted = {label for clip in rejected for label in clip.labels}
+    of_accepted = [(label, clip, clip.caption) for clip in accepted for label in clip.labels if label in wanted]
+    without = wanted - {label for label, _, _ in of_accepted}
     # Elements come from the accepted captions, or from gold captions where none was accepted.
     of_gold = [
-        (label_id, clip, captions[clip.clip_id].caption)
+        (label, clip, captions[clip.clip_id].caption)
         for clip in train
         if clip.clip_id in captions
-        for label_id in label_ids(clip)
-        if label_id in without
+        for label in clip.labels
+        if label in without
     ]
-    found = [row for row in of_accepted if row[0] in wanted] + of_gold
-    rows = [(label_id, clip.clip_id, clip.labels, text) for label_id, clip, text in found]
-    pools, extracted = extract_pools(desk, rows, seed=0)
+    pools, extracted = extract_pools(desk, [*of_accepted, *of_gold], seed=0)
     tasks = {}
     for clip in rejected:
-        pool = joined(pools, ids[clip.clip_id])
+        pool = joined(pools, clip.labels)
         shown = texts(draw(pool, settings.pool_share, clip.replicate, clip.clip_id, number))
         tasks[clip.clip_id] = Task(
             task_id=f"revise.{clip.clip_id}.{number}",
-            scope=_scope(ids[clip.clip_id]),
             prompt="revise",
             labels=tuple(map(normalize_label, clip.labels)),
             domain=domain,
@@ -64,16 +59,12 @@ def revise(
             scenes=shown.scenes,
             seed=clip.replicate,
         )
-    taken: dict[str, set[str]] = {}
+    taken: dict[frozenset[str], set[str]] = {}
     for clip in (*accepted, *rejected):
-        taken.setdefault(_scope(label_ids(clip)), set()).add(clip.caption)
+        taken.setdefault(frozenset(map(normalize_label, clip.labels)), set()).add(clip.caption)
     answers, tally = desk.ask(list(tasks.values()), taken)
     prompts = [_revised(clip, answers[tasks[clip.clip_id].task_id].captions[0], number) for clip in rejected]
     return prompts, extracted + tally
-
-
-def _scope(ids: Iterable[int]) -> str:
-    return ".".join(map(str, sorted(ids)))
 
 
 def _revised(clip: SyntheticClip, written: Written, number: int) -> Prompt:

@@ -110,12 +110,12 @@ def _revise(
             written = write_once(
                 store,
                 plan.settings.writer,
-                partial(revise, due_clips, taken, train, captions, gold.label_ids, desk, plan.settings, **where),
+                partial(revise, due_clips, taken, train, captions, desk, plan.settings, **where),
                 recipe=recipe,
                 replicate=replicate,
                 pool_share=plan.settings.pool_share,
                 rejected=[clip.model_dump(mode="json") for clip in due_clips],
-                accepted=[[clip.clip_id, gold.label_ids(clip), clip.caption] for clip in taken],
+                accepted=[[clip.clip_id, clip.labels, clip.caption] for clip in taken],
                 captions=[captions[clip.clip_id].caption for clip in train if clip.clip_id in captions],
                 **where,
             )

@@ -42,15 +42,7 @@ def desk_at(stub: Stub, key: str = CANARY, **config: Any) -> Iterator[Desk]:
 def tasks(number: int, **fields: Any) -> list[Task]:
     return [
         Task(
-            **{
-                "task_id": f"t{n:03d}",
-                "scope": "one",
-                "prompt": "label_only",
-                "labels": ("dog bark",),
-                "count": 2,
-                "seed": 0,
-            }
-            | fields
+            **{"task_id": f"t{n:03d}", "prompt": "label_only", "labels": ("dog bark",), "count": 2, "seed": 0} | fields
         )
         for n in range(number)
     ]

@@ -28,18 +28,15 @@ def config(folder: Path, checks: CheckConfig = SHORT, **chat_model: Any) -> Writ
 
 
 def tasks(count: int) -> list[Task]:
-    return [
-        Task(task_id=f"t{n}", scope="s", prompt="label_only", labels=("dog bark",), count=2, seed=0)
-        for n in range(count)
-    ]
+    return [Task(task_id=f"t{n}", prompt="label_only", labels=("dog bark",), count=2, seed=0) for n in range(count)]
 
 
 def test_even_a_random_model_writes_what_was_asked_for(tmp_path: Path) -> None:
     """Captions that pass all checks, in the JSON that was asked for; what they say is the model's business."""
     asked = [
-        Task(task_id="one", scope="s", prompt="label_only", labels=("dog bark",), seed=0),
-        Task(task_id="pair", scope="s", prompt="label_only", labels=("rain", "bell", "siren"), seed=0),
-        Task(task_id="parts", scope="s", prompt="extract", labels=("dog bark",), caption="loud", seed=0),
+        Task(task_id="one", prompt="label_only", labels=("dog bark",), seed=0),
+        Task(task_id="pair", prompt="label_only", labels=("rain", "bell", "siren"), seed=0),
+        Task(task_id="parts", prompt="extract", labels=("dog bark",), caption="loud", seed=0),
     ]
     with open_desk(config(save_chat_model(tmp_path))) as desk:
         answers, tally = desk.ask(asked)

@@ -14,7 +14,7 @@ CHECKS = CheckConfig()
 
 def task(label: str = "dog bark", count: int = 1, **fields: object) -> Task:
     return Task.model_validate(
-        {"task_id": "t", "scope": "s", "prompt": "label_only", "labels": (label,), "count": count, "seed": 0} | fields
+        {"task_id": "t", "prompt": "label_only", "labels": (label,), "count": count, "seed": 0} | fields
     )
 
 

@@ -18,9 +18,7 @@ CHARACTERS = [*map(chr, range(32, 127)), "\n", "\t", "é", "“"]
 
 
 def form(labels: tuple[str, ...] = ("dog bark",), prompt: str = "label_only", count: int = 2) -> tuple[ReplyForm, Task]:
-    task = Task.model_validate(
-        {"task_id": "t", "scope": "s", "prompt": prompt, "labels": labels, "count": count, "seed": 0}
-    )
+    task = Task.model_validate({"task_id": "t", "prompt": prompt, "labels": labels, "count": count, "seed": 0})
     return ReplyForm(task, CHECKS), task
 
 

@@ -153,7 +153,7 @@ def test_a_label_that_is_an_instruction_changes_nothing_but_the_label() -> None:
     labels = [normalize_label(label) for label in raw]
     with serve(good) as stub, desk_at(stub) as desk:
         for label in labels:
-            answers, tally = desk.ask(tasks(1, labels=(label,), scope=label))
+            answers, tally = desk.ask(tasks(1, labels=(label,)))
             assert tally.replaced == 0
             assert all(label in one.caption for one in answers["t000"].captions)
     texts = [request["messages"] for request in stub.requests]

@@ -107,9 +107,9 @@ def test_a_reply_that_two_replicates_share_is_counted_once() -> None:
     extract = {"prompt": "extract", "caption": "a dog bark in rain"}
     with serve(good) as stub:
         tallies = []
-        for scope in ("one", "two"):
+        for _ in range(2):
             with desk_at(stub, price_per_million_input=1.0) as desk:
-                tallies.append(desk.ask(tasks(2, scope=scope, **extract))[1])
+                tallies.append(desk.ask(tasks(2, **extract))[1])
     both = tallies[0] + tallies[1]
     assert both.usage.requests == both.usage.cached == 2
     assert both.usage.whole == both.usage.paid == tallies[0].usage.whole == tallies[1].usage.whole

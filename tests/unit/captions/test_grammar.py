@@ -31,7 +31,7 @@ def desk(**grammar: float) -> Desk:
 
 def make_task(name: str = "t", **fields: object) -> Task:
     return Task.model_validate(
-        {"task_id": name, "scope": "s", "prompt": "mixcap", "labels": ("dog bark",), "count": 5, "seed": 0} | fields
+        {"task_id": name, "prompt": "mixcap", "labels": ("dog bark",), "count": 5, "seed": 0} | fields
     )
 
 
@@ -58,7 +58,7 @@ def test_captions_of_a_label_never_repeat() -> None:
 
 
 def test_the_same_seed_writes_the_same_in_any_order_and_another_seed_another() -> None:
-    tasks = [make_task(f"t{n}", scope=str(n % 3), events=("low",)) for n in range(12)]
+    tasks = [make_task(f"t{n}", labels=("abc"[n % 3],), events=("low",)) for n in range(12)]
     first = desk().ask(tasks)[0]
     assert desk().ask(tasks[::-1])[0] == first
     other = desk().ask([task.model_copy(update={"seed": 1}) for task in tasks])[0]
@@ -95,7 +95,9 @@ def test_mixcap_borrows_from_the_pool_in_every_caption() -> None:
 
 def test_the_share_of_template_like_captions_is_as_configured() -> None:
     def share(template_share: float) -> float:
-        answers, _ = desk(template_share=template_share).ask([make_task(f"t{n}", scope=str(n)) for n in range(100)])
+        answers, _ = desk(template_share=template_share).ask(
+            [make_task(f"t{n}", labels=(f"sound {n}",)) for n in range(100)]
+        )
         found = [caption for answer in answers.values() for caption in captions(answer)]
         return sum(caption.startswith("sound of a") for caption in found) / len(found)
 

@@ -16,9 +16,7 @@ ONE, THREE = ("dog bark",), ("dog bark", "rain", "bell")
 
 
 def make_task(**fields: object) -> Task:
-    return Task.model_validate(
-        {"task_id": "t", "scope": "s", "prompt": "mixcap", "labels": ("dog bark",), "seed": 0} | fields
-    )
+    return Task.model_validate({"task_id": "t", "prompt": "mixcap", "labels": ("dog bark",), "seed": 0} | fields)
 
 
 def test_every_prompt_has_a_text_and_every_text_is_a_prompt() -> None:

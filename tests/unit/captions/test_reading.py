@@ -17,7 +17,7 @@ BOTH = ("a dog bark in a park", "one loud dog bark")
 
 def task(prompt: str = "label_only", *labels: str, count: int = 2) -> Task:
     return Task.model_validate(
-        {"task_id": "t", "scope": "s", "prompt": prompt, "labels": labels or ("dog bark",), "count": count, "seed": 0}
+        {"task_id": "t", "prompt": prompt, "labels": labels or ("dog bark",), "count": count, "seed": 0}
     )
 
 
