@@ -7,6 +7,7 @@ one clip during writing, and the offsets of all clips (16 bytes each) during rea
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
@@ -109,8 +110,8 @@ def _write_part(
 class _Part(NamedTuple):
     """Values (rows, …) and facts of at least one clip, with the offsets (clips + 1,) of each clip's rows and facts."""
 
-    values: NDArray[Any]
-    facts: NDArray[np.uint8]
+    values: Tensor
+    facts: Tensor
     rows: NDArray[np.int64]
     characters: NDArray[np.int64]
 
@@ -132,19 +133,19 @@ class StoredFeatures:
     def clip(self, index: int) -> Tensor:
         """Features (R, …) of a clip, float32."""
         part, place = self._clip(index)
-        return _tensor(part.values[part.rows[place] : part.rows[place + 1]])
+        return part.values[part.rows[place] : part.rows[place + 1]].to(torch.float32, copy=True)
 
     def facts(self, index: int) -> dict[str, Any]:
         """Facts about a clip."""
         part, place = self._clip(index)
-        text = part.facts[part.characters[place] : part.characters[place + 1]].tobytes()
-        known: dict[str, Any] = json.loads(text)
+        text = part.facts[part.characters[place] : part.characters[place + 1]]
+        known: dict[str, Any] = json.loads(text.numpy().tobytes())
         return known
 
     def row(self, index: int) -> Tensor:
         """Row number `index` among the rows of all clips, (…), float32."""
         number = _place(self._first_rows, index)
-        return _tensor(self._parts[number].values[index - self._first_rows[number]])
+        return self._parts[number].values[index - int(self._first_rows[number])].to(torch.float32, copy=True)
 
     def owner(self, row: int) -> int:
         """Index of the clip that a row belongs to."""
@@ -159,7 +160,7 @@ class StoredFeatures:
         """
         if not len(self):
             raise DataError("the corpus has no clips to take features from; run prepare_corpus with keep_audio: true")
-        held = self.rows * int(np.prod(self._parts[0].values.shape[1:]))
+        held = self.rows * self._parts[0].values[0].numel()
         count = max(1, len(self) * values // held) if held > values else len(self)
         chosen = np.linspace(0, len(self) - 1, count).round().astype(int)
         return torch.cat([self.clip(index) for index in chosen.tolist()])
@@ -173,19 +174,19 @@ def _place(firsts: NDArray[np.int64], index: int) -> int:
     return int(np.searchsorted(firsts, index, side="right")) - 1
 
 
-def _tensor(values: NDArray[Any]) -> Tensor:
-    return torch.from_numpy(np.array(values, dtype=np.float32))
-
-
 def _open(folder: Path) -> _Part | None:
-    """Open a part as memory maps; None without clips, because an empty file cannot be mapped."""
+    """Open a part as memory maps; None without clips, because an empty file cannot be mapped.
+
+    Unlike those of NumPy, the maps keep no file open: a corpus has thousands of parts, a process often 1024 files.
+    """
     try:
         told = read_json(folder / "part.json")
         rows, characters = np.load(folder / "places.npy", allow_pickle=False)
         if len(rows) == 1:
             return None
-        values = np.memmap(folder / "values.bin", told["precision"], "r", shape=(int(rows[-1]), *told["shape"]))
-        facts = np.memmap(folder / "facts.jsonl", np.uint8, "r", shape=(int(characters[-1]),))
-    except (OSError, ValueError, KeyError) as error:
+        shape, precision = (int(rows[-1]), *told["shape"]), getattr(torch, told["precision"])
+        values = torch.from_file(str(folder / "values.bin"), size=math.prod(shape), dtype=precision).view(shape)
+        facts = torch.from_file(str(folder / "facts.jsonl"), size=int(characters[-1]), dtype=torch.uint8)
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
         raise DataError(f"features in {folder} are damaged ({error}); delete {folder.parent} and run again") from error
     return _Part(values, facts, rows, characters)

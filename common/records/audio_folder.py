@@ -6,14 +6,13 @@ The folder `clips` opens with `datasets.load_dataset("audiofolder", data_dir=…
 import hashlib
 import os
 import shutil
-import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
-from common.audio.signal import read_mono, write_flac
+from common.audio.signal import read_mono
 from common.errors import DataError
 from common.records.clips import GoldClip, SyntheticClip, read_records
 from common.runtime.split_guard import check_may_open
@@ -21,35 +20,6 @@ from common.storage import publish_dir
 from common.storage.artifacts import CLIPS, METADATA, file_hash
 
 Clip = TypeVar("Clip", GoldClip, SyntheticClip)
-
-
-def write_audio_folder(
-    folder: Path, records: Sequence[Clip], audio: Mapping[str, np.ndarray] | Iterable[tuple[str, np.ndarray]], rate: int
-) -> None:
-    """Write `folder/clips`, replacing an existing one.
-
-    Args:
-        folder: the artifact; may hold other files beside `clips`.
-        records: in the order of the metadata.
-        audio: by clip id, `(T,)` or `(C, T)` float32 in [-1, 1]; an iterable of pairs may be lazy.
-        rate: Hz.
-
-    Raises:
-        DataError: records and audio do not match, or a file name is not a plain name.
-        StorageError: the disk is full or not writable; nothing is published then.
-    """
-    missing, files = {record.clip_id for record in records}, dict[str, Path]()
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".clips-", dir=folder) as made:
-        for clip_id, x in audio.items() if isinstance(audio, Mapping) else audio:
-            if clip_id not in missing:
-                raise DataError(f"{folder}: audio of clip {clip_id!r} has no record, or comes twice")
-            missing.discard(clip_id)
-            files[clip_id] = Path(made) / f"{len(files)}.flac"
-            write_flac(files[clip_id], x, rate)
-        if missing:
-            raise DataError(f"{folder}: no audio for the records {', '.join(sorted(missing)[:5])}")
-        copy_audio_folder(folder, records, files)
 
 
 def copy_audio_folder(folder: Path, records: Iterable[Clip], files: Mapping[str, Path]) -> None:

@@ -4,10 +4,10 @@ The corpus may be too large for memory: its embeddings are seen shard by shard.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from functools import cache, partial
+from functools import lru_cache, partial
 from itertools import accumulate, groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,29 +20,33 @@ from common.corpus.shards import Corpus, Shard, read_audio_shard, recording_of
 from common.records.clips import GoldClip
 from common.records.gold import GoldSet
 from common.runtime.work import Task, obtain_all
-from common.storage import read_json, write_json
 from common.storage.artifacts import artifact_hash
 from common.storage.items import ItemStore
-from components.retrieve_audio.found import Found, corpus_clip
+from components.retrieve_audio.found import Found
 
 Floats = NDArray[np.float32]
 
 
-def _embed_shard(corpus_dir: Path, shard: Shard, clap: Path, batch_size: int, folder: Path) -> None:
-    """Write `embeddings.npy` (recordings, D), rows of norm 1, and facts about each one's first clip: `clips.json`."""
-    scorer = ClapScorer.load(clap, batch_size=batch_size)
-    facts: list[dict[str, Any]] = []
+@lru_cache(maxsize=1)
+def _scorer(clap: Path, digest: str, batch_size: int) -> ClapScorer:
+    """The CLAP in a folder of content `digest`, loaded once per process, not for each of thousands of shards."""
+    return ClapScorer.load(clap, batch_size=batch_size)
+
+
+def _embed_shard(corpus_dir: Path, shard: Shard, clap: tuple[Path, str, int], folder: Path) -> None:
+    """Write `embeddings.npy` (recordings, D), rows of norm 1, and each one's first clip in the shard: `places.npy`."""
+    scorer = _scorer(*clap)
+    places: list[int] = []
 
     def waveforms() -> Iterator[Floats]:
         with Corpus(corpus_dir).open_shard(shard) as file:
             for _, alike in groupby(enumerate(read_audio_shard(file)), lambda row: recording_of(row[1].key)):
                 place, clip = next(alike)
-                seconds = clip.audio.shape[-1] / clip.sample_rate_hz
-                facts.append({"place": place, "key": clip.key, "caption": clip.caption, "duration_s": seconds})
+                places.append(place)
                 yield resample(to_mono(clip.audio), clip.sample_rate_hz, scorer.sample_rate_hz)
 
     np.save(folder / "embeddings.npy", scorer.embed_audio(waveforms(), scorer.sample_rate_hz))
-    write_json(folder / "clips.json", facts)
+    np.save(folder / "places.npy", np.array(places, np.int64))
 
 
 class Match(NamedTuple):
@@ -54,25 +58,24 @@ class Match(NamedTuple):
     cosine: float
 
 
-def nearest(queries: Floats, shards: Iterable[Floats], keep: int) -> tuple[Floats, NDArray[np.int64]]:
+def nearest(
+    queries: Floats, shards: Iterable[tuple[Floats, NDArray[np.int64]]], keep: int
+) -> tuple[Floats, NDArray[np.int64]]:
     """The `keep` corpus clips nearest to each query; memory grows with queries times `keep`, not with the corpus.
 
     Args:
         queries: (Q, D) float32, rows of norm 1.
-        shards: embeddings of the corpus's clips in order, (B, D) each, rows of norm 1.
+        shards: embeddings of some clips, (B, D) each, rows of norm 1, and the places (B,) of these in the corpus.
 
-    Returns cosines (Q, at most `keep`), descending along each row, ties in the order of the corpus; and the indices of
-    these clips in the corpus, in the same shape.
+    Returns cosines (Q, at most `keep`), descending along each row, ties in the order of the corpus; and the places of
+    these clips, in the same shape.
     """
     cosines, places = np.zeros((len(queries), 0), np.float32), np.zeros((len(queries), 0), np.int64)
-    seen = 0
-    for embeddings in shards:
-        own = np.broadcast_to(np.arange(seen, seen + len(embeddings)), (len(queries), len(embeddings)))
+    for embeddings, own in shards:
         cosines = np.concatenate([cosines, queries @ embeddings.T], axis=1)
+        places = np.concatenate([places, np.broadcast_to(own, (len(queries), len(own)))], axis=1)
         order = np.argsort(-cosines, axis=1, kind="stable")[:, :keep]
-        cosines = np.take_along_axis(cosines, order, axis=1)
-        places = np.take_along_axis(np.concatenate([places, own], axis=1), order, axis=1)
-        seen += len(embeddings)
+        cosines, places = np.take_along_axis(cosines, order, axis=1), np.take_along_axis(places, order, axis=1)
     return cosines, places
 
 
@@ -107,49 +110,39 @@ def find_nearest(
     gold: GoldSet,
     train: Mapping[int, Sequence[GoldClip]],
     clap: Path,
-    rate: int,
     code_version: str,
-    without: Collection[str] = (),
+    without: Collection[int] = (),
 ) -> list[Found]:
     """Find the clips nearest to the training clips of every replicate (`train`), among the audio `shards`.
 
-    Recordings whose key is in `without` are left out.
+    Recordings whose place is in `without` are left out.
     """
-    store, size = ItemStore("retrieve_audio", code_version, scope=plan.scope), plan.settings.batch_size
-    digest = artifact_hash(clap)
+    store, digest = ItemStore("retrieve_audio", code_version, scope=plan.scope), artifact_hash(clap)
+    judge = clap, digest, plan.settings.batch_size
     made = obtain_all(
         {
-            place: Task(
-                store, {"clap": digest, "shard": shard.sha256}, partial(_embed_shard, corpus_dir, shard, clap, size)
-            )
+            place: Task(store, {"clap": digest, "shard": shard.sha256}, partial(_embed_shard, corpus_dir, shard, judge))
             for place, shard in enumerate(shards)
         }
     )
     by_id = {clip.clip_id: clip for clips in train.values() for clip in clips}
     rows = {clip_id: row for row, clip_id in enumerate(sorted(by_id))}
-    scorer = ClapScorer.load(clap, batch_size=size)
+    scorer = _scorer(*judge)
     own_rate = scorer.sample_rate_hz
     most = plan.clips_per_gold * max(len(clips) for clips in train.values()) + len(without)
     queries = scorer.embed_audio((gold.load(by_id[clip_id], own_rate) for clip_id in rows), own_rate)
-    embedded = [np.load(item / "embeddings.npy", mmap_mode="r", allow_pickle=False) for item in made.values()]
+    firsts = accumulate((shard.clips for shard in shards), initial=0)
+    # One shard is open at a time: thousands of memory maps would take more files than a process may have open.
+    embedded = (
+        (np.load(item / "embeddings.npy", allow_pickle=False), np.load(item / "places.npy", allow_pickle=False) + first)
+        for item, first in zip(made.values(), firsts, strict=False)
+    )
     cosines, places = nearest(queries, embedded, most)
-    starts = list(accumulate(map(len, embedded), initial=0))
-    firsts = list(accumulate((shard.clips for shard in shards), initial=0))
-    facts = cache(lambda shard: read_json(made[shard] / "clips.json"))
-    aside = [
-        start + row
-        for shard, start in enumerate(starts[:-1] if without else ())
-        for row, told in enumerate(facts(shard))
-        if recording_of(told["key"]) in without
-    ]
     found: list[Found] = []
     for replicate, clips in train.items():
         own = [rows[clip.clip_id] for clip in clips]
-        for match in assign(cosines[own], places[own], plan.clips_per_gold, aside):
-            shard = int(np.searchsorted(starts, match.place, side="right")) - 1
-            told = facts(shard)[match.place - starts[shard]]
+        for match in assign(cosines[own], places[own], plan.clips_per_gold, without):
             source = clips[match.query]
             judged = {"model_hash": digest, "nearest_clip_id": source.clip_id, "nearest_similarity": match.cosine}
-            place = firsts[shard] + told["place"]
-            found.append((place, corpus_clip(RETRIEVED, replicate, source, match.rank, told, rate, **judged)))
+            found.append(Found(match.place, RETRIEVED, replicate, source, match.rank, judged))
     return found

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from common.config.clap import RetrieveAudioPlan
-from common.records.audio_folder import write_audio_folder
+from common.records.audio_folder import copy_audio_folder
 from common.runtime.stage import Figures, stage
 
 
@@ -31,6 +31,6 @@ def run(
             places = (Path(corpus_path), Path(gold_path), Path(clap_path))
             running.record(retrieve(plan, *places, Path(retrieved_path), code_version))
         else:
-            write_audio_folder(Path(retrieved_path), [], {}, 1)
+            copy_audio_folder(Path(retrieved_path), (), {})
             running.record({"clips": 0})
     return running.figures

@@ -27,7 +27,7 @@ from common.config.classifier import ASTArchitecture
 from common.config.dataset import PrepareDatasetConfig
 from common.config.train_classifier import TrainClassifierConfig
 from common.datasets.rows import Row
-from common.records.audio_folder import clip_path, write_audio_folder
+from common.records.audio_folder import clip_path
 from common.records.clips import GoldClip
 from common.runtime.work import obtain
 from common.storage.items import ItemStore
@@ -39,7 +39,7 @@ from components.train_classifier.learner_job import Pretrained
 from components.train_classifier.training import Examples, train
 from contrib.nano.training import load_settings
 from tests.benchmarks.figures import Figure, publish
-from tests.kit.clips import gold_clip
+from tests.kit.clips import gold_clip, write_audio_folder
 from tests.kit.hashing import hash_dir
 
 RATE = 16000

@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from common.audio.signal import write_flac
+from common.records.audio_folder import Clip, copy_audio_folder
 from common.records.clips import GoldClip, SyntheticClip
 from common.records.provenance import Provenance
+
+
+def write_audio_folder(folder: Path, records: Iterable[Clip], audio: Mapping[str, np.ndarray], rate: int) -> None:
+    """Write `folder/clips` with `audio`, by clip id, (T,) or (C, T) float32 in [-1, 1]."""
+    with tempfile.TemporaryDirectory() as made:
+        files = {clip_id: Path(made) / f"{number}.flac" for number, clip_id in enumerate(audio)}
+        for clip_id, file in files.items():
+            write_flac(file, audio[clip_id], rate)
+        copy_audio_folder(folder, records, files)
 
 
 def gold_clip(clip_id: str, label: str = "a", label_id: int = 0, **fields: Any) -> GoldClip:

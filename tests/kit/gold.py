@@ -10,9 +10,8 @@ import numpy as np
 
 from common.contracts.base import write
 from common.contracts.gold import Dataset, Health, Replicate, Splits
-from common.records.audio_folder import write_audio_folder
 from common.records.clips import GoldClip, SyntheticClip
-from tests.kit.clips import gold_clip, synthetic_clip
+from tests.kit.clips import gold_clip, synthetic_clip, write_audio_folder
 from tests.kit.sounds import CLAP_RATE, CLAP_SOUNDS, CLASS_LABELS, RATE, TONES, clap_sound, class_sound, tone
 
 REPLICATES = (0, 1)

@@ -18,13 +18,13 @@ from common.contracts.base import write
 from common.learners.front_ends import FrontEnd, open_encoder
 from common.learners.model import load_learner
 from common.learners.opened import open_classifier
-from common.records.audio_folder import load_clip, read_clips, write_audio_folder
+from common.records.audio_folder import load_clip, read_clips
 from common.records.clips import GoldClip
 from common.storage import read_json, write_json
 from components.evaluate_classifier.run import run as evaluate
 from components.train_classifier.learner_job import LearnerJob
 from components.train_classifier.run import run as train
-from tests.kit.clips import gold_clip
+from tests.kit.clips import gold_clip, write_audio_folder
 from tests.kit.encoders import write_encoder
 from tests.kit.figures import TEST_HEALTH
 from tests.kit.gold import CLAP_LABELS, clap_gold, clap_synthetic, clap_synthetic_clip, write_dataset

@@ -25,11 +25,11 @@ from common.errors import DataError
 from common.learners.model import LearnerModel, LinearHead
 from common.learners.opened import open_classifier
 from common.learners.statistics import SCALES
-from common.records.audio_folder import load_clip, read_clips, write_audio_folder
+from common.records.audio_folder import load_clip, read_clips
 from common.records.clips import GoldClip
 from common.storage import read_json, write_json
 from components.evaluate_classifier.run import run
-from tests.kit.clips import gold_clip
+from tests.kit.clips import gold_clip, write_audio_folder
 from tests.kit.figures import TEST_HEALTH, chosen
 from tests.kit.gold import CLAP_LABELS, clap_gold, clap_synthetic, clap_synthetic_clip, write_dataset
 from tests.kit.models import AST_ARCHITECTURE, write_clap

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import os
+import resource
 import shutil
 from pathlib import Path
 from typing import Any
@@ -63,7 +65,8 @@ def test_streamed_neighbours_equal_brute_force_however_the_corpus_is_cut() -> No
     queries, corpus = unit_rows(rng, 5), unit_rows(rng, 60)
     order = np.argsort(-(queries @ corpus.T), axis=1, kind="stable")[:, :7]
     for step in (1, 9, 60):
-        cosines, places = nearest(queries, (corpus[start : start + step] for start in range(0, 60, step)), 7)
+        parts = ((corpus[start : start + step], np.arange(60)[start : start + step]) for start in range(0, 60, step))
+        cosines, places = nearest(queries, parts, 7)
         np.testing.assert_array_equal(places, order)
         np.testing.assert_allclose(cosines, np.take_along_axis(queries @ corpus.T, order, axis=1), atol=1e-6)
 
@@ -71,7 +74,7 @@ def test_streamed_neighbours_equal_brute_force_however_the_corpus_is_cut() -> No
 def test_a_corpus_clip_goes_to_its_nearest_gold_clip_only_and_none_runs_short() -> None:
     rng = np.random.default_rng(1)
     queries, corpus = unit_rows(rng, 4), unit_rows(rng, 40)
-    found = assign(*nearest(np.concatenate([queries, queries[:1]]), [corpus], 3 * 5), 3)
+    found = assign(*nearest(np.concatenate([queries, queries[:1]]), [(corpus, np.arange(40))], 3 * 5), 3)
     assert len({match.place for match in found}) == len(found) == 3 * 5
     cosines = {query: [match.cosine for match in found if match.query == query] for query in range(5)}
     assert all(rows == sorted(rows, reverse=True) and len(rows) == 3 for rows in cosines.values())
@@ -226,6 +229,35 @@ def test_retrieval_repeats_bit_for_bit(inputs: tuple[Path, Path, Path], tmp_path
 
 def test_a_small_corpus_gives_each_of_its_clips_once(inputs: tuple[Path, Path, Path], tmp_path: Path) -> None:
     assert retrieve(inputs, tmp_path / "out", RETRIEVED, clips_per_gold=8)["clips"] == 2 * 17
+
+
+def test_a_corpus_of_more_shards_than_a_process_may_have_files_open(
+    inputs: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = read_json(inputs[0] / "manifest.json")
+    (row,) = (shard for shard in manifest["shards"] if shard["split"] == "train")
+    rows = []
+    for number, (key, parts) in enumerate(read_shard(inputs[0] / row["file"])):
+        path = tmp_path / "corpus" / f"{number:02d}.tar"
+        path.parent.mkdir(exist_ok=True)
+        write_shard(path, [(key, parts)])
+        own = {"file": path.name, "clips": 1, "bytes": path.stat().st_size, "sha256": hash_file(path)}
+        rows.append(row | own)
+    write_json(tmp_path / "corpus" / "manifest.json", manifest | {"shards": rows})
+    once = retrieve(inputs, tmp_path / "once", RETRIEVED, OF_LABEL)
+    monkeypatch.setattr("common.runtime.parallel.cpu_count", lambda: 1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + len(rows) // 2, hard))
+    try:
+        figures = retrieve((tmp_path / "corpus", *inputs[1:]), tmp_path / "out", RETRIEVED, OF_LABEL)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert figures == pytest.approx(once)
+    found, expected = (
+        {(clip.clip_id, clip.sampler["corpus_clip"]) for clip in read_clips(tmp_path / name, SyntheticClip)}
+        for name in ("out", "once")
+    )
+    assert found == expected
 
 
 def test_no_clips_where_no_method_asks(inputs: tuple[Path, Path, Path], tmp_path: Path) -> None:

@@ -14,12 +14,13 @@ from common.config.methods import METHODS
 from common.config.recipes import OF_LABEL
 from common.config.t2a import SynthesizeAudioPlan
 from common.errors import DataError
-from common.records.audio_folder import read_clips, write_audio_folder
+from common.records.audio_folder import read_clips
 from common.records.clips import SyntheticClip, template_prompts, write_records
 from common.records.gold import GoldSet
 from common.records.provenance import read_provenance
 from components.synthesize_audio.remake import remake
 from components.synthesize_audio.run import run
+from tests.kit.clips import write_audio_folder
 from tests.kit.gold import tones_gold
 from tests.kit.models import write_generators
 from tests.kit.sounds import TONES
@@ -79,7 +80,7 @@ def corpus_clips(
                         gain_db=0.0,
                     )
                 )
-    write_audio_folder(folder, sorted(clips, key=lambda clip: clip.clip_id), waves.items(), RATE)
+    write_audio_folder(folder, sorted(clips, key=lambda clip: clip.clip_id), waves, RATE)
     return folder
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from common.errors import DataError
-from common.records.audio_folder import clip_path, copy_audio_folder, load_clip, read_clips, write_audio_folder
+from common.records.audio_folder import clip_path, copy_audio_folder, load_clip, read_clips
 from common.records.clips import GoldClip
 from common.records.gold import GoldSet
-from tests.kit.clips import gold_clip
+from tests.kit.clips import gold_clip, write_audio_folder
 from tests.kit.gold import write_gold
 
 LABELS = ['dog "bark"', "straße/../x"]
@@ -38,10 +38,10 @@ def test_clips_come_back_as_written_and_other_files_stay(tmp_path: Path) -> None
 
 def test_writing_again_replaces_and_a_failure_keeps_what_was_there(tmp_path: Path) -> None:
     write_audio_folder(tmp_path, [record("a")], {"a": sound(0)}, 16000)
-    with pytest.raises(DataError, match="no audio for the records c"):
-        write_audio_folder(tmp_path, [record("b"), record("c")], iter([("b", sound(1))]), 16000)
+    with pytest.raises(DataError, match="no file for the record 'c'"):
+        write_audio_folder(tmp_path, [record("b"), record("c")], {"b": sound(1)}, 16000)
     assert [clip.clip_id for clip in read_clips(tmp_path, GoldClip)] == ["a"]
-    write_audio_folder(tmp_path, [record("b")], iter([("b", sound(1))]), 16000)
+    write_audio_folder(tmp_path, [record("b")], {"b": sound(1)}, 16000)
     assert sorted(path.name for path in (tmp_path / "clips").iterdir()) == ["b.flac", "metadata.jsonl"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clips"]
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -128,3 +129,12 @@ def test_no_clip_is_held_while_the_next_is_written(tmp_path: Path) -> None:
     write_features(tmp_path, [0], reading)
     assert max(alive) <= 1
     assert np.memmap(tmp_path / "part-000000/values.bin", np.float32).size == 20 * 6
+
+
+def test_parts_keep_no_file_open(tmp_path: Path) -> None:
+    def opened() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    before = opened()
+    stored = write_features(tmp_path, [1] * 30, read)
+    assert len(stored) == 30 and opened() == before
