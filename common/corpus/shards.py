@@ -18,11 +18,12 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
-from pydantic import AliasChoices, Field
+from pydantic import Field
 
 from common.archives import ArchiveLimits, read_members
 from common.errors import DataError, StorageError
@@ -44,11 +45,9 @@ _MEMBER_SUFFIXES = tuple(f".{suffix}" for suffix in SUFFIXES)
 
 
 class Shard(Record):
-    """One shard of the manifest; in version 1 `uri` was called `file`."""
+    """One shard of the manifest."""
 
-    uri: str = Field(
-        validation_alias=AliasChoices("uri", "file"), description="s3://, file:// or a path relative to the artifact"
-    )
+    uri: str = Field(description="s3://, file:// or a path relative to the artifact")
     kind: Kind
     split: Split
     clips: int = Field(ge=0)
@@ -60,49 +59,44 @@ class Shard(Record):
     )
 
 
-class ShardCache:
-    """LRU cache of shards below the cache of the run store, keyed by hash.
+def _cache() -> Path:
+    return cache_root() / "corpus_shards"
 
-    Several processes may share it: `open` returns an open file, so deleting the copy does no harm.
+
+def open_cached(uri: str, sha256: str, size: int) -> BinaryIO:
+    """Open this machine's copy of the shard at `uri`; fetch it when there is none of `size` bytes yet.
+
+    Copies are keyed by hash; those unused for longest make room. Several processes may share them: an open file
+    outlives its name, so deleting a copy does no harm.
+
+    Raises StorageError: the shard is missing or differs from its hash.
     """
+    path = _cache() / f"{sha256}.tar"
+    for _ in range(_ATTEMPTS):
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_size != size:
+                path.unlink()
+            file = path.open("rb")
+            os.utime(path)
+            return file
+        _make_room(size)
+        store, key = split_uri(uri)
+        open_store(store).download(key, path, sha256)
+    raise StorageError(f"copies of {uri} in {_cache()} keep being deleted; give each machine its own cache")
 
-    def __init__(self) -> None:
-        self._folder = cache_root() / "corpus_shards"
 
-    def open(self, uri: str, sha256: str, size: int) -> BinaryIO:
-        """Open the shard at `uri`; fetch it when there is no copy of `size` bytes yet.
-
-        Raises StorageError: the shard is missing or differs from its hash.
-        """
-        path = self._folder / f"{sha256}.tar"
-        for _ in range(_ATTEMPTS):
-            with contextlib.suppress(FileNotFoundError):
-                if path.stat().st_size != size:
-                    path.unlink()
-                file = path.open("rb")
-                os.utime(path)
-                return file
-            self._make_room(size)
-            store, key = split_uri(uri)
-            open_store(store).download(key, path, sha256)
-        raise StorageError(f"copies of {uri} in {self._folder} keep being deleted; give each machine its own cache")
-
-    def drop(self, sha256: str) -> None:
-        """Delete a damaged copy."""
-        (self._folder / f"{sha256}.tar").unlink(missing_ok=True)
-
-    def _make_room(self, size: int) -> None:
-        found = []
-        for path in self._folder.glob("*.tar"):
-            with contextlib.suppress(FileNotFoundError):
-                status = path.stat()
-                found.append((status.st_mtime, status.st_size, path))
-        total = sum(held for _, held, _ in found)
-        for _, held, path in sorted(found):
-            if total + size <= MAX_CACHE_BYTES:
-                return
-            path.unlink(missing_ok=True)
-            total -= held
+def _make_room(size: int) -> None:
+    found = []
+    for path in _cache().glob("*.tar"):
+        with contextlib.suppress(FileNotFoundError):
+            status = path.stat()
+            found.append((status.st_mtime, status.st_size, path))
+    total = sum(held for _, held, _ in found)
+    for _, held, path in sorted(found):
+        if total + size <= MAX_CACHE_BYTES:
+            return
+        path.unlink(missing_ok=True)
+        total -= held
 
 
 class CorpusClip(NamedTuple):
@@ -138,10 +132,10 @@ class Corpus:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.manifest: dict[str, Any] = read_json(self.path / "manifest.json")
-        if self.manifest.get("version", 1) not in (1, VERSION):
+        if (found := self.manifest.get("version", 1)) != VERSION:
             raise DataError(
-                f"{self.path}: its manifest is of version {self.manifest['version']}, this code reads 1 and {VERSION}; "
-                "run prepare_corpus again with this code"
+                f"{self.path}: its manifest is of version {found}, this code reads {VERSION}; run prepare_corpus again "
+                "with this code"
             )
         self.shards = [Shard.model_validate(row) for row in self.manifest["shards"]]
         self._checked: set[str] = set()
@@ -181,59 +175,49 @@ class Corpus:
     def latents(self, split: Split) -> Iterator[CorpusLatent]:
         """Yield the encoded clips of a split in fixed order, shard by shard. Raises DataError: a shard is damaged."""
         for shard in self._present("latents", split):
-            yield from self._latents(shard)
+            yield from self.read_latent_shard(shard)
 
-    def read_latent_shard(self, shard: Shard) -> list[CorpusLatent]:
-        """Read the encoded clips of one shard.
-
-        Raises DataError: the shard is damaged, or its number of clips differs from the manifest.
-        """
-        found = list(self._latents(shard))
-        if len(found) != shard.clips:
-            raise DataError(f"shard {shard.uri}: expected {shard.clips} clips, found {len(found)}; {_AGAIN}")
-        return found
-
-    def open_shard(self, shard: Shard) -> BinaryIO:
-        """Open a shard, verified against the hash in the manifest.
-
-        Raises DataError: the shard is missing or differs.
-        """
-        remote = shard.uri.startswith("s3://")
-        file = self._open_remote(shard) if remote else self._open_local(shard)
-        if shard.uri not in self._checked:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # a file on disk
-            file.seek(0)
-            if digest != shard.sha256:
-                file.close()
-                if not remote:
-                    raise self._differs(shard)
-                ShardCache().drop(shard.sha256)
-                file = self._open_remote(shard)
-            self._checked.add(shard.uri)
-        return file
-
-    def _open_remote(self, shard: Shard) -> BinaryIO:
-        try:
-            return ShardCache().open(shard.uri, shard.sha256, shard.bytes)
-        except StorageError as error:
-            store, key = split_uri(shard.uri)
-            if isinstance(error, DamagedError) or open_store(store).size(key) is None:
-                raise self._differs(shard) from error
-            raise
-
-    def _open_local(self, shard: Shard) -> BinaryIO:
-        path = self._local(shard)
-        if not path.is_file() or path.stat().st_size != shard.bytes:
-            raise self._differs(shard)
-        return path.open("rb")
-
-    def _latents(self, shard: Shard) -> Iterator[CorpusLatent]:
+    def read_latent_shard(self, shard: Shard) -> Iterator[CorpusLatent]:
+        """Yield the encoded clips of one shard. Raises DataError: the shard is damaged."""
         with self.open_shard(shard) as file:
             for key, parts in read_shard(file, shard.uri):
                 facts = json.loads(parts["json"])
                 latent = np.load(io.BytesIO(parts["latent.npy"]), allow_pickle=False).astype(np.float32, copy=False)
                 tokens = np.load(io.BytesIO(parts["tokens.npy"]), allow_pickle=False)
                 yield CorpusLatent(key, latent, tokens, facts["caption"], facts["label"], facts["duration_s"])
+
+    def open_shard(self, shard: Shard) -> BinaryIO:
+        """Open a shard, verified against the hash in the manifest.
+
+        Raises DataError: the shard is missing or differs.
+        """
+        file = self._open(shard)
+        if shard.uri not in self._checked:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # a file on disk
+            file.seek(0)
+            if digest != shard.sha256:
+                file.close()
+                if not shard.uri.startswith("s3://"):
+                    raise self._differs(shard)
+                # The copy is damaged; one that is fetched has the hash.
+                (_cache() / f"{shard.sha256}.tar").unlink(missing_ok=True)
+                file = self._open(shard)
+            self._checked.add(shard.uri)
+        return file
+
+    def _open(self, shard: Shard) -> BinaryIO:
+        if not shard.uri.startswith("s3://"):
+            path = self._local(shard)
+            if not path.is_file() or path.stat().st_size != shard.bytes:
+                raise self._differs(shard)
+            return path.open("rb")
+        try:
+            return open_cached(shard.uri, shard.sha256, shard.bytes)
+        except StorageError as error:
+            store, key = split_uri(shard.uri)
+            if isinstance(error, DamagedError) or open_store(store).size(key) is None:
+                raise self._differs(shard) from error
+            raise
 
     def _present(self, kind: Kind, split: Split) -> list[Shard]:
         """Shards of a kind and split; sizes of all local ones are checked at once, hashes one by one on opening."""
@@ -242,18 +226,16 @@ class Corpus:
             raise DataError(f"{self.path}: no {kind} shards of split {split}; run prepare_corpus with keep_audio: true")
         for shard in found:
             if not shard.uri.startswith("s3://"):
-                self._open_local(shard).close()
+                self._open(shard).close()
         return found
 
     def _local(self, shard: Shard) -> Path:
-        if not shard.uri.startswith("file://"):
-            return self.path / shard.uri
-        store, key = split_uri(shard.uri)
-        path = open_store(store).local_path(key)
-        return path if path is not None else self.path / key
+        if shard.uri.startswith("file://"):
+            return Path(unquote(urlsplit(shard.uri).path))
+        return self.path / shard.uri
 
     def _differs(self, shard: Shard) -> DataError:
-        where = self._local(shard) if not shard.uri.startswith("s3://") else shard.uri
+        where = shard.uri if shard.uri.startswith("s3://") else self._local(shard)
         return DataError(
             f"shard {where} is missing or differs from its manifest {self.path}/manifest.json; delete it if it is "
             f"there, then: {how_to_remake(self.path)} (shards that are whole are kept)"

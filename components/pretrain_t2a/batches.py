@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.corpus.shards import Corpus, CorpusLatent, Shard
+from common.corpus.shards import Corpus, CorpusLatent
 from common.diffusion.text import tokenize
 from common.errors import DataError
 from common.runtime.seeding import derive_seed
@@ -168,7 +168,7 @@ class LatentStream:
     Attributes:
         longest: latent length of the longest clip.
 
-    Raises DataError: there are no clips, or the corpus is larger than the buffer and states no latent lengths.
+    Raises DataError: there are no clips.
     """
 
     def __init__(
@@ -187,7 +187,7 @@ class LatentStream:
         self.clips = sum(shard.clips for shard in self._shards)
         if not self.clips:
             raise DataError(NO_LATENTS)
-        lengths = _lengths(corpus, self._shards, self.clips <= buffer_clips)
+        lengths = [shard.lengths or {} for shard in self._shards]
         self.plan = Plan(lengths, batch_size, seed, buffer_clips)
         self.longest = max(length for shard in lengths for length in shard)
         self._batch_size = batch_size
@@ -247,17 +247,3 @@ class LatentStream:
             for part in self._parts:
                 needed[length][rows[part.rows(self._batch_size)]] = True
         return needed
-
-
-def _lengths(corpus: Corpus, shards: Sequence[Shard], fits: bool) -> list[Mapping[int, int]]:
-    if not fits and any(shard.lengths is None for shard in shards):
-        raise DataError(
-            "the corpus is larger than pretrain_t2a.buffer_clips and its manifest gives no latent lengths; run "
-            "prepare_corpus again, or raise buffer_clips if memory allows"
-        )
-    return [
-        known
-        if (known := shard.lengths) is not None
-        else Counter(clip.latent.shape[-1] for clip in corpus.read_latent_shard(shard))
-        for shard in shards
-    ]

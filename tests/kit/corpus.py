@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from common.corpus.shards import ShardWriter
+from common.corpus.shards import VERSION, ShardWriter
 from common.corpus.vocabulary import build_vocabulary
 from common.records.text import template_caption
 from common.storage import write_json
@@ -47,7 +47,7 @@ def write_corpus(folder: Path, train: int = 36, heldout: int = 9, duration_s: fl
                     archive.addfile(member, io.BytesIO(content))
         shards.append(
             {
-                "file": f"audio/{split}.tar",
+                "uri": f"audio/{split}.tar",
                 "kind": "audio",
                 "split": split,
                 "clips": count * captions,
@@ -55,7 +55,7 @@ def write_corpus(folder: Path, train: int = 36, heldout: int = 9, duration_s: fl
                 "sha256": hash_file(file),
             }
         )
-    write_json(folder / "manifest.json", {"shards": shards, "labels": sorted(CLAP_SOUNDS)})
+    write_json(folder / "manifest.json", {"version": VERSION, "shards": shards, "labels": sorted(CLAP_SOUNDS)})
     captions = [template_caption(label) for label in CLAP_SOUNDS] * 3
     write_json(folder / "vocabulary.json", [list(row) for row in build_vocabulary(captions)])
     return folder

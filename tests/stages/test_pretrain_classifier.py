@@ -18,7 +18,9 @@ from common.classifier.model import build_classifier, build_extractor, load_clas
 from common.classifier.scores import mean_average_precision
 from common.config.classifier import ASTArchitecture, PretrainClassifierPlan
 from common.corpus.features import audio_shards, write_features
+from common.corpus.shards import VERSION
 from common.errors import ConfigError, DataError
+from common.storage import write_json
 from common.storage.hashing import hash_file
 from common.training import WHOLE, Part
 from common.training.engine import Engine
@@ -66,7 +68,7 @@ def write_corpus(folder: Path, labelled: bool = True, unlabelled: int = 0) -> Pa
         clips = write_shard(path, samples(count, len(split), labelled, unlabelled))
         shards.append(
             {
-                "file": path.name,
+                "uri": path.name,
                 "kind": "audio",
                 "split": split,
                 "clips": clips,
@@ -74,7 +76,9 @@ def write_corpus(folder: Path, labelled: bool = True, unlabelled: int = 0) -> Pa
                 "sha256": hash_file(path),
             }
         )
-    (folder / "manifest.json").write_text(json.dumps({"shards": shards, "labels": sorted(LABELS) if labelled else []}))
+    write_json(
+        folder / "manifest.json", {"version": VERSION, "shards": shards, "labels": sorted(LABELS) if labelled else []}
+    )
     return folder
 
 

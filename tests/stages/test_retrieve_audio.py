@@ -237,11 +237,11 @@ def test_a_corpus_of_more_shards_than_a_process_may_have_files_open(
     manifest = read_json(inputs[0] / "manifest.json")
     (row,) = (shard for shard in manifest["shards"] if shard["split"] == "train")
     rows = []
-    for number, (key, parts) in enumerate(read_shard(inputs[0] / row["file"])):
+    for number, (key, parts) in enumerate(read_shard(inputs[0] / row["uri"])):
         path = tmp_path / "corpus" / f"{number:02d}.tar"
         path.parent.mkdir(exist_ok=True)
         write_shard(path, [(key, parts)])
-        own = {"file": path.name, "clips": 1, "bytes": path.stat().st_size, "sha256": hash_file(path)}
+        own = {"uri": path.name, "clips": 1, "bytes": path.stat().st_size, "sha256": hash_file(path)}
         rows.append(row | own)
     write_json(tmp_path / "corpus" / "manifest.json", manifest | {"shards": rows})
     once = retrieve(inputs, tmp_path / "once", RETRIEVED, OF_LABEL)

@@ -28,12 +28,10 @@ CAPTIONS = [template_caption(CLASSES[i % len(CLASSES)]) for i in range(48)]
 class ListShards:
     """Clips in memory as the shards of a corpus; counts how often each is read."""
 
-    def __init__(self, rows, size=8, known=True):
+    def __init__(self, rows, size=8):
         self.parts = {f"shard {i:03d}": rows[i : i + size] for i in range(0, len(rows), size)}
         self.reads = Counter()
-        self.lengths = [
-            dict(Counter(row.latent.shape[-1] for row in part)) if known else None for part in self.parts.values()
-        ]
+        self.lengths = [dict(Counter(row.latent.shape[-1] for row in part)) for part in self.parts.values()]
 
     def shards_of(self, kind, split):
         told = {"kind": kind, "split": split, "bytes": 0, "sha256": ""}

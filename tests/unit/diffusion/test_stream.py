@@ -79,8 +79,8 @@ def test_a_process_holds_its_own_clips_of_two_groups_and_no_more(tokenizer):
     alive: list[weakref.ref] = []
 
     class Watched(ListShards):
-        def read(self, shard):
-            for clip in super().read(shard):
+        def read_latent_shard(self, shard):
+            for clip in super().read_latent_shard(shard):
                 copied = clip.latent.copy()
                 alive.append(weakref.ref(copied))
                 yield clip._replace(latent=copied)
@@ -93,7 +93,7 @@ def test_a_process_holds_its_own_clips_of_two_groups_and_no_more(tokenizer):
         assert sum(len(kept) for kept, _ in batches._group.values()) == 8
     batches.close()
     gc.collect()
-    assert sum(reference() is not None for reference in alive) <= 32
+    assert alive and sum(reference() is not None for reference in alive) <= 32
     assert max(Counter(shards.reads).values()) <= 4
 
 
@@ -118,12 +118,6 @@ def test_planning_a_million_clips_needs_numbers_only():
     plan = Plan([{216: 500, 100: 12}] * 2000, batch_size=64, seed=0, buffer_clips=16_384)
     assert plan.batch(3 * 2000 * 512 // 64).group > 3 * 2000 // 32
     assert all(sum(plan.counts(group).values()) <= 16_384 for group in range(60))
-
-
-def test_a_large_corpus_must_tell_its_lengths(tokenizer):
-    with pytest.raises(DataError, match="gives no latent lengths"):
-        stream(ListShards(rows([4] * 32), known=False), tokenizer)
-    assert len(numbers(stream(ListShards(rows([4] * 16), known=False), tokenizer), 0)) == 4
 
 
 def test_shards_that_differ_from_the_manifest_are_refused(tokenizer):
