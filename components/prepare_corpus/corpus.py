@@ -77,30 +77,44 @@ class ShardMaker:
 
     def audio(self, number: int) -> str:
         """Name of audio shard `number`, made unless the store has it."""
-        name = self.store.name("audio", self.source.key(number))
-        if not self.store.has(name):
-            dropped, facts = Dropped(), _Facts()
-            with self.store.workspace() as folder:
-                with ShardWriter(folder / "audio.tar") as writer:
-                    for _ in self._kept(self._read(number, dropped), writer, facts):
-                        pass
-                self.store.put(name, folder / "audio.tar", facts.of_shard(dropped))
-        return name
+        return self.both(None, number)[1]
 
     def both(self, models: Models | None, number: int) -> tuple[str | None, str]:
         """Names of latent and audio shard `number`, made unless the store has them; audio only with `keep_audio`.
 
-        Without models there are no latents.
+        Without models there are no latents, and audio in any case.
         """
-        if models is None:
-            return None, self.audio(number)
-        key = self.source.key(number)
+        key, name = self.source.key(number), None
         audio_name = self.store.name("audio", key)
-        made_of = {"vae": models.vae_hash, "text": models.text_hash, "dtype": self.settings.latent_dtype}
-        name = self.store.name("latents", {**key, **made_of})
         has_audio = self.store.has(audio_name)
-        if not self.store.has(name) or (self.settings.keep_audio and not has_audio):
-            self._make(models, number, name, audio_name, has_audio)
+        wants_audio = not has_audio and (models is None or self.settings.keep_audio)
+        if models is not None:
+            made_of = {"vae": models.vae_hash, "text": models.text_hash, "dtype": self.settings.latent_dtype}
+            name = self.store.name("latents", {**key, **made_of})
+        if not wants_audio and (name is None or self.store.has(name)):
+            return name, audio_name
+        # Count latent failures apart: the audio shard may be reused with another tokenizer.
+        dropped, unfit, audio_facts, facts = Dropped(), Dropped(), _Facts(), _Facts()
+        with self.store.workspace() as folder, ExitStack() as open_files:
+            clips = self._read(number, dropped)
+            if has_audio:
+                dropped = self.store.facts(audio_name).dropped
+                file = open_files.enter_context(self.store.open(audio_name))
+                clips = (SourceClip(clip.key, clip.audio, clip.caption, clip.label) for clip in read_audio_shard(file))
+            if wants_audio:
+                writer = open_files.enter_context(ShardWriter(folder / "audio.tar"))
+                clips = self._kept(clips, writer, audio_facts)
+            if models is not None:
+                latents = open_files.enter_context(ShardWriter(folder / "latents.tar"))
+                self._encode(models, clips, latents, facts, unfit)
+            for _ in clips:
+                pass
+            open_files.close()
+            if wants_audio:
+                self.store.put(audio_name, folder / "audio.tar", audio_facts.of_shard(dropped))
+            if name is not None:
+                unfit.update(dropped)
+                self.store.put(name, folder / "latents.tar", facts.of_shard(unfit))
         return name, audio_name
 
     def first_clips(self, count: int) -> Iterator[np.ndarray]:
@@ -116,27 +130,6 @@ class ShardMaker:
                         yield clip.audio
 
         return islice(every(), count)
-
-    def _make(self, models: Models, number: int, name: str, audio_name: str, has_audio: bool) -> None:
-        # Count latent failures apart: the audio shard may be reused with another tokenizer.
-        dropped, unfit, audio_facts, facts = Dropped(), Dropped(), _Facts(), _Facts()
-        with self.store.workspace() as folder, ExitStack() as open_files:
-            latents = open_files.enter_context(ShardWriter(folder / "latents.tar"))
-            clips = self._read(number, dropped)
-            if has_audio:
-                dropped = self.store.facts(audio_name).dropped
-                file = open_files.enter_context(self.store.open(audio_name))
-                clips = (SourceClip(clip.key, clip.audio, clip.caption, clip.label) for clip in read_audio_shard(file))
-            writer = None
-            if self.settings.keep_audio and not has_audio:
-                writer = open_files.enter_context(ShardWriter(folder / "audio.tar"))
-                clips = self._kept(clips, writer, audio_facts)
-            self._encode(models, clips, latents, facts, unfit)
-            open_files.close()
-            if writer is not None:
-                self.store.put(audio_name, folder / "audio.tar", audio_facts.of_shard(dropped))
-            unfit.update(dropped)
-            self.store.put(name, folder / "latents.tar", facts.of_shard(unfit))
 
     def _encode(
         self, models: Models, clips: Iterator[SourceClip], writer: ShardWriter, facts: _Facts, unfit: Dropped
