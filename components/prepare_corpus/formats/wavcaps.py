@@ -16,11 +16,9 @@ seen.
 import json
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from common.errors import DataError
 from components.prepare_corpus.captions import (
     MAX_FILE_CHARACTERS,
     BadRow,
@@ -41,141 +39,73 @@ MAX_ITEM_CHARACTERS = 1 << 18
 """Limit per item; leaves room for several captions and a description in escapes."""
 
 _CHUNK = 1 << 16
-_SPACE = re.compile(r"[ \t\r\n]*")
-_MARK = re.compile(r'["\\{}\[\]]')
-_PLAIN = re.compile(r'[^\s,:"{}\[\]]*')
+_MARK = re.compile(r'\\.|["{}\[\],]', re.DOTALL)
+_BEFORE_LIST = {0: "", 1: '"data":'}
+"""What stands before the list, by the brackets that are open: alone in the file, or in an object."""
 _CAPTIONS = ("caption", *(f"caption_{number}" for number in range(1, 6)))
 
 
-class _TooLong(Exception):
-    pass
+def _marked(file: TextIO) -> Iterator[tuple[str, str]]:
+    """The file as plain text and the mark after it: a quote, bracket, comma or escaped character; at times none."""
+    rest = ""
+    while chunk := file.read(_CHUNK):
+        text, at = rest + chunk, 0
+        for mark in _MARK.finditer(text):
+            yield text[at : mark.start()], mark[0]
+            at = mark.end()
+        # A backslash at the end escapes the first character of the next chunk.
+        rest = "\\" if text.endswith("\\", at) else ""
+        yield text[at : len(text) - len(rest)], ""
 
 
-class _Window:
-    """Window over a JSON text; consumed text is dropped."""
+def _texts(file: TextIO) -> Iterator[tuple[str, str]]:
+    """Text of each item of the list, and the mark that ends it; of one that is too long, somewhat more than the limit.
 
-    def __init__(self, file: TextIO, path: Path) -> None:
-        self.item = 0
-        self._file, self._path = file, path
-        self._text, self._at = "", 0
-
-    def broken(self, why: str) -> DataError:
-        place = f"item {self.item}: " if self.item else ""
-        return unreadable(self._path, f"{place}{why}; expected a JSON list of captions, or an object with one")
-
-    def peek(self) -> str:
-        """Next character that is no space; empty at the end of the file."""
-        while True:
-            self._at = _SPACE.match(self._text, self._at).end()  # type: ignore[union-attr]  # matches empty text too
-            if self._at < len(self._text):
-                return self._text[self._at]
-            if not self._fill():
-                return ""
-
-    def take(self, expected: str) -> str:
-        """Consume and return the next character, which must be one of `expected`."""
-        found = self.peek()
-        if not found or found not in expected:
-            shown = " or ".join(expected)
-            raise self.broken(
-                f"found {found!r} where {shown} is due" if found else f"the file ends where {shown} is due"
-            )
-        self._at += 1
-        return found
-
-    def value(self) -> Any:
-        """Consume and return the next value; one that is too long is consumed without holding it, for `_TooLong`."""
-        first = self.peek()
-        if not first:
-            raise self.broken("the file ends where a value is due")
-        text = self._nested() if first in '"{[' else self._plain()
-        try:
-            return json.loads(text)
-        except RecursionError as error:
-            raise self.broken("nested too deeply") from error
-        except ValueError as error:
-            raise self.broken(str(error)) from error
-
-    def _nested(self) -> str:
-        """Text of a string, an object or a list, to the mark that ends it."""
-        parts, size, depth, quoted = list[str](), 0, 0, False
-        while True:
-            mark = _MARK.search(self._text, self._at)
-            end = mark.end() if mark else len(self._text)
-            size += end - self._at
-            if size <= MAX_ITEM_CHARACTERS:
-                parts.append(self._text[self._at : end])
-            self._at = end
-            if mark is None:
-                if not self._fill():
-                    raise self.broken("the file is cut")
-                continue
-            if mark[0] == '"':
-                quoted = not quoted
-            elif mark[0] == "\\":
-                if self._at == len(self._text):
-                    self._fill()
-                parts.append(self._text[self._at : self._at + 1])
-                self._at += 1
-            elif not quoted:
-                depth += 1 if mark[0] in "{[" else -1
-            if depth == 0 and not quoted:
-                break
-        if size > MAX_ITEM_CHARACTERS:
-            raise _TooLong
-        return "".join(parts)
-
-    def _plain(self) -> str:
-        """Text of a number, or of what else is neither quoted nor in brackets."""
-        while True:
-            end = _PLAIN.match(self._text, self._at).end()  # type: ignore[union-attr]  # matches empty text too
-            if end < len(self._text) or end - self._at > MAX_ITEM_CHARACTERS or not self._fill():
-                break
-        text, self._at = self._text[self._at : end], end
-        return text
-
-    def _fill(self) -> bool:
-        chunk = self._file.read(_CHUNK)
-        if chunk:
-            self._text, self._at = self._text[self._at :] + chunk, 0
-        return bool(chunk)
-
-    def go_to(self, key: str) -> None:
-        """Consume an object up to the list under `key`."""
-        while True:
-            try:
-                name = self.value()
-            except _TooLong as error:
-                raise self.broken("a key is too long") from error
-            self.take(":")
-            if name == key:
-                self.take("[")
+    Raises ValueError: there is no list, or it does not end.
+    """
+    text, depth, inside, quoted, items = "", 0, 0, False, 0
+    for plain, mark in _marked(file):
+        bracket = "" if quoted else mark
+        quoted ^= mark == '"'
+        depth -= bracket in ("}", "]")
+        if inside and (depth < inside or (bracket == "," and depth == inside)):
+            yield text + plain, bracket
+            if depth < inside:
                 return
-            with suppress(_TooLong):
-                self.value()
-            if self.take(",}") == "}":
-                raise self.broken(f"there is no list {key!r}")
+            text, items = "", items + 1
+            continue
+        before, begins = text, not inside and bracket == "," and depth == 1
+        if len(text) <= MAX_ITEM_CHARACTERS:
+            text += plain + mark
+        if bracket in ("{", "["):
+            if not inside and bracket == "[" and "".join((before + plain).split()) == _BEFORE_LIST.get(depth):
+                inside = depth + 1
+            depth += 1
+            begins = depth == (inside or 1)
+        if begins:
+            text = ""
+    raise ValueError(f"item {items + 1}: the file is cut" if inside else "there is no list, alone or under `data`")
 
 
 def _items(path: Path, on_bad: OnBad) -> Iterator[tuple[str, Any]]:
     """`(place, item)` of each item; memory holds one item and one chunk of the file."""
-    with open_text(path) as file:
-        window = _Window(file, path)
-        if window.take("{[") == "{":
-            window.go_to("data")
-        if window.peek() == "]":
-            return
-        while True:
-            window.item += 1
-            where = f"{path}, item {window.item}"
-            try:
-                item = window.value()
-            except _TooLong:
-                on_bad(where, f"too_long: the item has more than {MAX_ITEM_CHARACTERS} characters")
-            else:
-                yield where, item
-            if window.take(",]") == "]":
-                return
+    place = ""
+    try:
+        with open_text(path) as file:
+            for number, (text, mark) in enumerate(_texts(file), start=1):
+                place = f"item {number}: "
+                if len(text) > MAX_ITEM_CHARACTERS:
+                    on_bad(
+                        f"{path}, item {number}", f"too_long: the item has more than {MAX_ITEM_CHARACTERS} characters"
+                    )
+                elif mark == "," or number > 1 or text.strip():
+                    yield f"{path}, item {number}", json.loads(text)
+                place = ""
+    except (ValueError, RecursionError) as error:
+        why = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise unreadable(
+            path, f"{place}{why}; expected a JSON list of captions, or an object with one under `data`"
+        ) from error
 
 
 def _read(path: Path, on_bad: OnBad, seed: int) -> Iterator[CaptionRow]:

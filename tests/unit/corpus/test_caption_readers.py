@@ -192,14 +192,17 @@ def test_a_row_that_names_no_clip_is_skipped_with_its_reason(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"data": 5}', r"where \[ is due"),
-        ('{"items": []}', "no list 'data'"),
-        ('{"data": [{"id": "1", "caption": "a"}', "ends where , or ] is due"),
+        ('{"data": 5}', "no list, alone or under `data`"),
+        ('{"items": [{"id": "1", "caption": "a"}]}', "no list, alone or under `data`"),
+        ('{"data": [{"id": "1", "caption": "a"}', "item 1: the file is cut"),
+        ('{"data": [{"id": "1", "caption": "a"},', "item 2: the file is cut"),
+        ('{"data": [{"id": "1", "caption": "a"},]}', "item 2: Expecting value"),
         ('{"data": [{"id": "1", "caption": "a', "item 1: the file is cut"),
         ('{"data": [{"id": "1" "caption": "a dog that goes on"}]}', "item 1: Expecting ',' delimiter"),
         ('{"data": [{"id": "1", "caption": "' + "a" * 400_000, "item 1: the file is cut"),
         ("[" * 100_000, "nested too deeply|item 1"),
         ('{"data": ' + "[" * 100_000, "nested too deeply|item 1"),
+        ('{"data": [' + "[" * 100_000 + "]" * 100_000 + "]}", "item 1: nested too deeply"),
     ],
 )
 def test_broken_json_is_an_error_with_its_item(tmp_path: Path, text: str, message: str) -> None:
