@@ -5,7 +5,7 @@ is reserved on some system or equals another one after case folding and Unicode 
 suffixes; nothing above the caps on number, size, ratio, depth and length of names. The first violation stops the
 reading with a `DataError`. Links are never created, so none can be followed.
 
-Formats: tar, plain or compressed by gzip, bzip2 or xz, and zip (stored or deflated).
+Formats: tar, plain or compressed by gzip or bzip2, and zip (stored or deflated).
 """
 
 import io
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from common.archives.rules import ArchiveLimits, Names, Refused, refusals
-from common.archives.streams import MAGIC_BYTES, ZIP_MAGICS, Inflated, read_fully
+from common.archives.streams import inflated
 from common.archives.tar import read_tar
 from common.archives.zip import read_zip
 from common.errors import DataError
@@ -42,7 +42,7 @@ def read_members(
 
     Yields a name in POSIX form, relative and without `.` or `..`, and its content, readable until the next item is
     requested. Folders are skipped. Raises DataError: the archive is damaged, truncated, of another format or breaks a
-    rule. A checksum of the archive (gzip, xz, zip) is verified at the end of its data, so only an archive read to the
+    rule. A checksum of the archive (gzip, zip) is verified at the end of its data, so only an archive read to the
     end is known to be undamaged.
     """
     names = Names(suffixes, limits, skip_others)
@@ -61,7 +61,7 @@ def unpack_into(
     suffixes: Sequence[str],
     limits: ArchiveLimits = _NO_LIMITS_GIVEN,
     skip_others: bool = False,
-) -> int:
+) -> None:
     """Unpack an archive into an existing `folder`, which is private to the caller and without links.
 
     After an error some files remain there.
@@ -69,10 +69,7 @@ def unpack_into(
     Raises:
         DataError: as in `read_members`; or a file of that name exists.
         OSError: the disk is full.
-
-    Returns the number of files.
     """
-    count = 0
     for name, file in read_members(Path(path), suffixes, limits, skip_others):
         final = folder / name
         final.parent.mkdir(parents=True, exist_ok=True)
@@ -81,19 +78,12 @@ def unpack_into(
                 shutil.copyfileobj(file, output, _CHUNK)
         except FileExistsError as error:
             raise DataError(f"archive {path}: {name!r} is in another archive of this dataset as well") from error
-        count += 1
-    return count
 
 
 def _read(file: BinaryIO, where: str, names: Names, limits: ArchiveLimits) -> Iterator[tuple[str, BinaryIO]]:
     with refusals(where):
-        head = read_fully(file, MAGIC_BYTES)
-        if not head:
-            raise Refused("it is empty")
-        if head[:4] in ZIP_MAGICS:
-            members = read_zip(file, names, limits)
-        else:
-            members = read_tar(Inflated(file, head, limits), names, limits)
+        stream = inflated(file, limits)
+        members = read_zip(file, names, limits) if stream is None else read_tar(stream, names, limits)
     while True:
         with refusals(where):
             member = next(members, None)

@@ -1,6 +1,5 @@
 """What an untrusted archive may hold: caps, names of members, and the exception for a violation."""
 
-import lzma
 import re
 import struct
 import unicodedata
@@ -55,7 +54,6 @@ def refusals(where: str) -> Iterator[None]:
         RuntimeError,
         struct.error,
         zlib.error,
-        lzma.LZMAError,
         zipfile.BadZipFile,
     ) as error:
         raise DataError(f"archive {where} is damaged or cut ({error}); fetch or make it again") from error

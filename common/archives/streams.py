@@ -3,104 +3,70 @@
 import bz2
 import gzip
 import io
-import lzma
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 from common.archives.rules import ArchiveLimits, Refused
 
-ZIP_MAGICS = (b"PK\x03\x04", b"PK\x05\x06")
-MAGIC_BYTES = 6
-
+_ZIP_MAGICS = (b"PK\x03\x04", b"PK\x05\x06")
+_MAGIC_BYTES = 6
 _CHUNK = 1 << 16
-_XZ_MEMORY_BYTES = 2**28
-"""Memory limit for xz; a header may request a dictionary of 4 GiB, and `xz -9` needs 65 MiB."""
 
 
-class Stream(Protocol):
-    """A readable stream of bytes."""
+class _Packed(io.RawIOBase):
+    """A stream, whose reads may be short, which counts the bytes read from it."""
 
-    def read(self, size: int, /) -> bytes:
-        """Read at most `size` bytes, none at the end."""
-
-
-class Inflated:
-    """Decompressed bytes of a stream, with a check of the ratio of unpacked to packed bytes.
-
-    `file` is the stream after its first bytes, `head`: at least `MAGIC_BYTES` unless it is shorter.
-
-    Raises Refused: the compression is not supported.
-    """
-
-    def __init__(self, file: BinaryIO, head: bytes, limits: ArchiveLimits) -> None:
-        self._packed, self._limits, self._unpacked = _Counted(file, head), limits, 0
-        buffered = io.BufferedReader(self._packed, _CHUNK)
-        self._stream: Stream = buffered
-        if head.startswith(b"\x1f\x8b"):
-            self._stream = gzip.GzipFile(fileobj=buffered, mode="rb")
-        elif head.startswith(b"BZh"):
-            self._stream = bz2.BZ2File(buffered)
-        elif head.startswith(b"\xfd7zXZ\x00"):
-            self._stream = _Xz(self._packed)
-        elif head.startswith((b"\x28\xb5\x2f\xfd", b"\x1f\x9d", b"Rar!", b"7z\xbc\xaf")):
-            raise Refused("it is packed in a way that is not read; expected tar, tar.gz, tar.bz2, tar.xz or zip")
-
-    def read(self, size: int) -> bytes:
-        """Read at most `size` bytes; a short read does not mean the end.
-
-        Raises Refused: the ratio of unpacked to packed bytes is too high.
-        """
-        data = self._stream.read(size)
-        self._unpacked += len(data)
-        most = max(self._limits.ratio_from_bytes, self._limits.ratio * self._packed.count)
-        if self._unpacked > most:
-            raise Refused(f"it unpacks to more than {self._limits.ratio:g} times its size, as bombs do")
-        return data
-
-
-def read_fully(stream: Stream, size: int) -> bytes:
-    """Read `size` bytes, fewer only at the end of the stream."""
-    data = b""
-    while len(data) < size:
-        chunk = stream.read(size - len(data))
-        if not chunk:
-            break
-        data += chunk
-    return data
-
-
-class _Counted(io.RawIOBase):
-    """A stream with its first bytes put back, which counts the bytes read."""
-
-    def __init__(self, file: BinaryIO, head: bytes) -> None:
+    def __init__(self, file: BinaryIO) -> None:
         super().__init__()
-        self._file, self._head, self.count = file, head, 0
+        self._file, self.count = file, 0
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        data, self._head = self._head[: len(buffer)], self._head[len(buffer) :]
-        data = data or self._file.read(len(buffer))
+        filled = 0
+        while filled < len(buffer) and (data := self._file.read(len(buffer) - filled)):
+            buffer[filled : filled + len(data)] = data
+            filled += len(data)
+        self.count += filled
+        return filled
+
+
+class _Inflated(io.RawIOBase):
+    """A decompressed stream, with a check of the ratio of unpacked to packed bytes."""
+
+    def __init__(self, stream: BinaryIO, packed: _Packed, limits: ArchiveLimits) -> None:
+        super().__init__()
+        self._stream, self._packed, self._limits, self._unpacked = stream, packed, limits, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._stream.read(len(buffer))
+        self._unpacked += len(data)
+        if self._unpacked > max(self._limits.ratio_from_bytes, self._limits.ratio * self._packed.count):
+            raise Refused(f"it unpacks to more than {self._limits.ratio:g} times its size, as bombs do")
         buffer[: len(data)] = data
-        self.count += len(data)
         return len(data)
 
 
-class _Xz:
-    """An xz stream with bounded memory; `lzma.open` has no limit."""
+def inflated(file: BinaryIO, limits: ArchiveLimits) -> BinaryIO | None:
+    """Decompressed bytes of a stream, each read as long as it was asked for unless the stream ends; None of a zip.
 
-    def __init__(self, packed: _Counted) -> None:
-        self._packed = packed
-        self._decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY_BYTES)
-
-    def read(self, size: int) -> bytes:
-        while not self._decompressor.eof:
-            chunk = self._packed.read(_CHUNK) if self._decompressor.needs_input else b""
-            if self._decompressor.needs_input and not chunk:
-                raise EOFError("the compressed data is cut")
-            data = self._decompressor.decompress(chunk or b"", size)
-            if data:
-                return data
-        if self._decompressor.unused_data or self._packed.read(1):
-            raise Refused("there is data after the compressed end")
-        return b""
+    Raises Refused: the stream is empty, its compression is not supported, or, while it is read, the ratio of unpacked
+    to packed bytes is too high.
+    """
+    packed = _Packed(file)
+    stream: Any = io.BufferedReader(packed, _CHUNK)
+    head = stream.peek(_MAGIC_BYTES)[:_MAGIC_BYTES]
+    if not head:
+        raise Refused("it is empty")
+    if head.startswith(_ZIP_MAGICS):
+        return None
+    if head.startswith(b"\x1f\x8b"):
+        stream = gzip.GzipFile(fileobj=stream, mode="rb")
+    elif head.startswith(b"BZh"):
+        stream = bz2.BZ2File(stream)
+    elif head.startswith((b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd", b"\x1f\x9d", b"Rar!", b"7z\xbc\xaf")):
+        raise Refused("it is packed in a way that is not read; expected tar, tar.gz, tar.bz2 or zip")
+    return io.BufferedReader(_Inflated(stream, packed, limits), _CHUNK)

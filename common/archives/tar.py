@@ -7,10 +7,9 @@ GNU (long names) and pax (`path`, `size`); see POSIX.1-2017, pax, "ustar Interch
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from common.archives.rules import ArchiveLimits, Names, Refused
-from common.archives.streams import Stream, read_fully
 
 BLOCK = 512
 MAX_EXTENDED_BYTES = 1 << 16
@@ -49,7 +48,9 @@ class _Extended:
     size: int | None = None
 
 
-def read_tar(stream: Stream, names: Names, limits: ArchiveLimits) -> Iterator[tuple[str, int, Callable[[int], bytes]]]:
+def read_tar(
+    stream: BinaryIO, names: Names, limits: ArchiveLimits
+) -> Iterator[tuple[str, int, Callable[[int], bytes]]]:
     """Yield `(name, size, read)` of each regular file; each must be read to its end before the next is requested.
 
     Raises Refused: the archive breaks a rule, is not a tar, or has no end mark.
@@ -91,8 +92,8 @@ def read_tar(stream: Stream, names: Names, limits: ArchiveLimits) -> Iterator[tu
             raise Refused("there is data after its end mark")
 
 
-def _header(stream: Stream, first: bool) -> Header | None:
-    block = read_fully(stream, BLOCK)
+def _header(stream: BinaryIO, first: bool) -> Header | None:
+    block = stream.read(BLOCK)
     if block == bytes(BLOCK):
         return None
     if len(block) < BLOCK:
@@ -122,10 +123,10 @@ def _number(digits: bytes) -> int:
     return int(text, 8) if text else 0
 
 
-def _extension(stream: Stream, header: Header) -> bytes:
+def _extension(stream: BinaryIO, header: Header) -> bytes:
     if header.size > MAX_EXTENDED_BYTES:
         raise Refused(f"an extended header has {header.size} bytes, at most {MAX_EXTENDED_BYTES} may be")
-    data = read_fully(stream, header.size)
+    data = stream.read(header.size)
     if len(data) < header.size:
         raise Refused("it is cut in an extended header")
     _skip(stream, -header.size % BLOCK)
@@ -186,9 +187,9 @@ def _decoded(name: bytes) -> str:
         raise Refused(f"member {name!r:.80}: the name is no UTF-8") from error
 
 
-def _skip(stream: Stream, size: int) -> None:
+def _skip(stream: BinaryIO, size: int) -> None:
     while size > 0:
-        found = len(read_fully(stream, min(size, _CHUNK)))
+        found = len(stream.read(min(size, _CHUNK)))
         if not found:
             raise Refused("it is cut")
         size -= found

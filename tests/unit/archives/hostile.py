@@ -5,7 +5,6 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
-import lzma
 import struct
 import tarfile
 import zipfile
@@ -22,10 +21,10 @@ AUDIO = b"fLaC" + bytes(range(256)) * 3
 END = bytes(1024)
 
 
-def extract(path: Path, folder: Path, suffixes: Sequence[str], *options: object, **more: object) -> int:
+def extract(path: Path, folder: Path, suffixes: Sequence[str], *options: object, **more: object) -> None:
     """Unpack an archive into a new folder, which appears only whole."""
     with publish_dir(folder) as temporary:
-        return unpack_into(path, temporary, suffixes, *options, **more)  # type: ignore[arg-type]
+        unpack_into(path, temporary, suffixes, *options, **more)  # type: ignore[arg-type]
 
 
 class Hostile(NamedTuple):
@@ -207,11 +206,9 @@ def compressed_archives() -> list[Hostile]:
     good = GOOD + END
     packed = gzip.compress(good)
     wrong_sum = packed[:-8] + bytes(4) + packed[-4:]
-    dictionary = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 2**29}]
     return [
         Hostile("gzip bomb", gzip.compress(zeros), "bombs"),
         Hostile("bzip2 bomb", bz2.compress(zeros), "bombs"),
-        Hostile("xz bomb", lzma.compress(zeros), "bombs"),
         Hostile("bomb behind the end mark", gzip.compress(good + bytes(2**22)), "bombs"),
         Hostile("gzip in gzip", gzip.compress(packed), "no tar"),
         Hostile("gzip of nothing that is a tar", gzip.compress(b"\x01" * 600), "no tar"),
@@ -220,9 +217,7 @@ def compressed_archives() -> list[Hostile]:
         Hostile("gzip, cut in its trailer", packed[:-3], "damaged or cut"),
         Hostile("gzip with a tail", packed + b"evil", "damaged or cut"),
         Hostile("bzip2, cut", bz2.compress(good)[:-20], "damaged or cut"),
-        Hostile("xz, cut", lzma.compress(good)[:-20], "damaged or cut"),
-        Hostile("xz with a tail", lzma.compress(good) + b"evil", "after the compressed end"),
-        Hostile("xz that asks for 512 MB", lzma.compress(good, filters=dictionary), "damaged or cut"),
+        Hostile("xz", b"\xfd7zXZ\x00" + bytes(600), "packed in a way"),
         Hostile("zstandard", b"\x28\xb5\x2f\xfd" + bytes(600), "packed in a way"),
     ]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
-import lzma
 import tarfile
 import tracemalloc
 import zipfile
@@ -43,7 +42,7 @@ def tar_of(files: dict[str, bytes], format: int = tarfile.PAX_FORMAT, prefix: st
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("compress", [bytes, gzip.compress, bz2.compress, lzma.compress], ids=["", "gz", "bz2", "xz"])
+@pytest.mark.parametrize("compress", [bytes, gzip.compress, bz2.compress], ids=["", "gz", "bz2"])
 @pytest.mark.parametrize("format", FORMATS.values(), ids=FORMATS.keys())
 @pytest.mark.parametrize("prefix", ["", "./"])
 def test_a_tar_of_any_format_gives_the_files_that_the_standard_library_wrote(
@@ -120,7 +119,7 @@ def test_memory_does_not_grow_with_the_number_or_the_size_of_members(tmp_path: P
 
 def test_unpacking_gives_all_files_without_links_or_modes(tmp_path: Path) -> None:
     (tmp_path / "clips.tar.gz").write_bytes(gzip.compress(tar_of(FILES)))
-    assert extract(tmp_path / "clips.tar.gz", tmp_path / "out", SUFFIXES) == len(FILES)
+    extract(tmp_path / "clips.tar.gz", tmp_path / "out", SUFFIXES)
     found = {path.relative_to(tmp_path / "out").as_posix(): path for path in (tmp_path / "out").rglob("*.*")}
     assert {name: path.read_bytes() for name, path in found.items()} == FILES
     assert all(path.stat().st_mode & 0o7111 == 0 for path in found.values())
@@ -163,7 +162,9 @@ def test_hidden_files_and_other_suffixes_are_passed_over_on_request_only(kind: s
                 archive.writestr(name, data)
             archive.mkdir(".git/objects")
     assert {name: file.read() for name, file in read_members(path, SUFFIXES, skip_others=True)} == FILES
-    assert extract(path, tmp_path / "out", SUFFIXES, skip_others=True) == len(FILES)
+    extract(path, tmp_path / "out", SUFFIXES, skip_others=True)
+    unpacked = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*")}
+    assert unpacked == FILES.keys()
     with pytest.raises(DataError, match="nothing of it was kept"):
         list(read_members(path, SUFFIXES))
 
