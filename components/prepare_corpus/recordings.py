@@ -15,7 +15,7 @@ import numpy as np
 from common.archives import ArchiveLimits, read_members
 from common.audio.file import AudioError
 from common.audio.signal import check_signal, loudest_window, read_audio, resample, to_mono
-from common.audio.walk import AUDIO_SUFFIXES, HARMLESS, Found, as_audio, walk, walk_audio
+from common.audio.walk import AUDIO_SUFFIXES, FOREIGN_SUFFIXES, HARMLESS, Found, as_audio, foreign, walk, walk_audio
 from common.config.corpus import PrepareCorpusConfig
 from common.datasets.names import is_folder
 from common.errors import DataError, SynthioError, one_line
@@ -28,8 +28,8 @@ from components.prepare_corpus.index import CaptionIndex, IndexRow, build_index,
 from components.prepare_corpus.sources import Dropped, Source, SourceClip, Survey, shard_count, shard_range, to_channels
 
 _BESIDE_AUDIO = (".json", ".txt", ".csv", ".cls")
-"""Suffixes of files that WebDataset shards hold beside audio; they are skipped."""
-_LIMITS = ArchiveLimits(members=10_000_000)
+"""Suffixes of files that WebDataset shards hold beside audio; they are skipped, but count in the names of clips."""
+_LIMITS = ArchiveLimits(members=10_000_000, member_bytes=2**31)
 _UNUSABLE = ("nan", "silence", "dc")
 """Signal defects that exclude a clip. Clipping and clicks do not: uploads often have them, and a model learns them."""
 
@@ -204,9 +204,12 @@ class _Tars(_Recordings):
         ):
             # The name is for error messages.
             named = SimpleNamespace(name=uri, read=stream.read)
-            members = read_members(named, (*AUDIO_SUFFIXES, *_BESIDE_AUDIO), _LIMITS)  # type: ignore[arg-type]
+            suffixes = (*AUDIO_SUFFIXES, *FOREIGN_SUFFIXES, *_BESIDE_AUDIO)
+            members = read_members(named, suffixes, _LIMITS, skip_others=True)  # type: ignore[arg-type]
             for place, (name, file) in enumerate(members):
                 suffix = posixpath.splitext(name)[1].lower()
+                if suffix in FOREIGN_SUFFIXES:
+                    raise DataError(f"{uri}, member {name!r:.80}: {foreign(suffix)}")
                 rows = captions_of(name) if suffix in AUDIO_SUFFIXES else []
                 if not rows:
                     continue

@@ -144,6 +144,31 @@ def test_tar_shards_may_have_any_name_and_equal_ones_in_several_folders(tmp_path
     assert len(corpora[0]) == CLIPS and corpora[0] == corpora[1]
 
 
+def rewrite(path: Path, *further: str) -> None:
+    """Put members of these names before those of a tar."""
+    with tarfile.open(path) as archive:
+        members = [(member, archive.extractfile(member)) for member in archive]
+        members = [(member, content.read()) for member, content in members if content]  # type: ignore[misc]
+    with tarfile.open(path, "w") as archive:
+        for name in further:
+            members.insert(0, (tarfile.TarInfo(name), b""))  # type: ignore[arg-type]
+        for member, data in members:
+            archive.addfile(member, io.BytesIO(data))  # type: ignore[arg-type]
+
+
+def test_what_a_tar_holds_beside_audio_is_passed_over(tmp_path: Path, tars: dict[str, Any]) -> None:
+    expected = latents(build(tmp_path / "once", **tars))
+    # As the tar of macOS leaves them.
+    rewrite(Path(tars["audio_dir"]) / "1.tar", "README.md", "._x.flac", ".DS_Store", f"{clip_id(1)}.npy")
+    assert latents(build(tmp_path / "again", **tars)) == expected
+
+
+def test_a_tar_of_a_format_that_cannot_be_read_is_named_with_a_remedy(tmp_path: Path, tars: dict[str, Any]) -> None:
+    rewrite(Path(tars["audio_dir"]) / "1.tar", "x/a.m4a")
+    with pytest.raises(DataError, match=r"1\.tar, member 'x/a\.m4a': M4A cannot be read; convert it"):
+        build(tmp_path / "c", **tars)
+
+
 def test_a_list_of_tar_shards_is_a_source(tmp_path: Path, tars: dict[str, Any]) -> None:
     (tmp_path / "list.txt").write_text("\n".join(f"{tars['audio_dir']}/{name}" for name in ("0.tar.gz", "1.tar")))
     corpus = build(tmp_path / "c", **{**tars, "audio_dir": str(tmp_path / "list.txt"), "max_bad_fraction": 0.5})
