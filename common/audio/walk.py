@@ -44,8 +44,10 @@ class Found(NamedTuple):
     detail: str = ""
 
 
-def walk_audio(root: Path) -> Iterator[Found]:
-    """Walk the audio files below `root`, sorted by the parts of their paths.
+def walk_audio(root: Path, ordered: bool = True) -> Iterator[Found]:
+    """Walk the audio files below `root`, sorted by the parts of their paths unless order does not matter.
+
+    In no order, memory does not grow with the number of files.
 
     Hidden files and folders are left out at every level. Links are followed, but no folder is entered twice.
 
@@ -53,7 +55,7 @@ def walk_audio(root: Path) -> Iterator[Found]:
     `no_file` (pipe, socket or device), `bad_name` (no Unicode text) and `foreign_format` for what is lost; `hidden`,
     `other` (no audio) and `empty_folder` for the rest, see `HARMLESS`.
     """
-    return map(as_audio, walk(root))
+    return map(as_audio, walk(root, ordered))
 
 
 def as_audio(found: Found) -> Found:
@@ -88,7 +90,7 @@ def escaped(name: str) -> str:
         return name.encode("utf-8", "backslashreplace").decode()
 
 
-def walk(root: Path) -> Iterator[Found]:
+def walk(root: Path, ordered: bool = True) -> Iterator[Found]:
     """As `walk_audio`, for files of every kind: a file to take is any regular file that is not hidden."""
     entered: dict[tuple[int, int], str] = {}
     pending: list[tuple[str, os.DirEntry[str] | None]] = [("", None)]
@@ -104,15 +106,24 @@ def walk(root: Path) -> Iterator[Found]:
                 detail = f"the same folder as {escaped(first) or root}, which is listed already; remove the link"
                 yield Found(escaped(source), "same_folder", detail)
                 continue
+            inside, files = list[os.DirEntry[str]](), 0
             with os.scandir(root / source) as entries:
-                inside = sorted((each for each in entries if not _is_left_out(each)), key=lambda each: each.name)
+                for each in entries:
+                    if _is_left_out(each):
+                        continue
+                    if ordered or _is_folder(each):
+                        inside.append(each)
+                    else:
+                        files += 1
+                        yield _file(f"{source}/{each.name}".lstrip("/"), each)
         except OSError as error:
             detail = f"{error.strerror}; allow this user to read and enter the folder"
             yield Found(escaped(source) or ".", "unreadable_folder", detail)
             continue
-        if not inside:
+        if not inside and not files:
             yield Found(escaped(source) or ".", "empty_folder", "empty")
-        pending += [(f"{source}/{each.name}".lstrip("/"), each) for each in reversed(inside)]
+        inside.sort(key=lambda each: each.name, reverse=True)
+        pending += [(f"{source}/{each.name}".lstrip("/"), each) for each in inside]
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -94,7 +94,7 @@ def _audio_files(root: str) -> Iterator[Found]:
     local = store.local_path("")
     if local is not None and not is_folder(local):
         raise DataError(f"audio_dir {local} is no folder; name the root of the audio files")
-    walked = (as_audio(Found(name)) for name in store.list()) if local is None else walk_audio(local)
+    walked = (as_audio(Found(name)) for name in store.list()) if local is None else walk_audio(local, ordered=False)
     for found in walked:
         if found.source == "." and found.reason == "unreadable_folder":
             raise DataError(f"audio_dir {local}: {found.detail}")

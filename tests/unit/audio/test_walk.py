@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,19 @@ def test_audio_comes_in_the_order_of_sorted_paths(tmp_path: Path) -> None:
     put(tmp_path, "b/2.wav", "b.wav", "b-c/1.FLAC", "a/z/9.mp3", "a/10.ogg", "B/0.aiff", "é/1.wav", "a b/1.wav")
     expected = [path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path.rglob("*")) if path.is_file()]
     assert list(walk_audio(tmp_path)) == [Found(name) for name in expected]
+
+
+def test_without_an_order_the_same_is_found_and_no_list_of_files_is_held(tmp_path: Path) -> None:
+    put(tmp_path, *(f"a/{number:04d}.wav" for number in range(3000)), "b/1.wav", "b/c/.git/x", "b/e/n.txt", "1.m4a")
+    (tmp_path / "b" / "link").symlink_to(tmp_path / "b")
+    assert sorted(walk_audio(tmp_path, ordered=False)) == sorted(walk_audio(tmp_path))
+    peaks = []
+    for ordered in (True, False):
+        tracemalloc.start()
+        assert sum(1 for _ in walk_audio(tmp_path, ordered)) == 3005
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] / 10
 
 
 def test_hidden_parts_and_what_systems_leave_behind_are_left_out_at_every_level(tmp_path: Path) -> None:
