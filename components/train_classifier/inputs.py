@@ -5,9 +5,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from common.config.base import OptimConfig
-from common.config.learners import Encoder, probe_of
+from common.config.learners import Encoder, find_learner, probe_of
+from common.config.methods import Method
 from common.config.recipes import LOSERS, Recipe
 from common.config.train_classifier import TrainClassifierPlan
 from common.errors import DataError
@@ -19,10 +21,10 @@ from common.records.clips import GoldClip, SyntheticClip
 from common.records.gold import GoldSet
 from common.storage.artifacts import artifact_hash
 from common.storage.items import ItemStore
-from components.train_classifier.candidates import Candidate
+from components.train_classifier.candidates import Candidate, strengths
 from components.train_classifier.clips import ClipSet, check_labels, clip_set, extra_real_clips, synthetic_clips
-from components.train_classifier.jobs import Job
-from components.train_classifier.learner_job import Pretrained
+from components.train_classifier.job import AstJob, LearnerJob, Pretrained
+from components.train_classifier.learner_kinds import KINDS
 from components.train_classifier.training import selection_figure
 from components.train_classifier.waveform import Backgrounds
 
@@ -38,17 +40,16 @@ class Inputs:
     """Everything that jobs are built from; hashed once.
 
     Attributes:
+        learners: the model that each learner beside AST hears through, or any where it needs none.
         oracle: training clips of the oracle: labelled clips outside test and the first replicate's validation.
         everything: all labelled clips outside the test split.
         synthetic: clips that may fill the slot, by recipe and replicate, at the largest factor.
-        clap: which some learners hear through.
         backgrounds: None = no method mixes in clips of the corpus.
-        encoders: further frozen encoders, by the learner that hears through each.
     """
 
+    plan: TrainClassifierPlan
     base: Pretrained
-    clap: Pretrained
-    encoders: Mapping[str, Pretrained]
+    learners: Mapping[str, Pretrained]
     labels: tuple[str, ...]
     multi_label: bool
     train: dict[int, ClipSet]
@@ -59,55 +60,67 @@ class Inputs:
     store: ItemStore
     backgrounds: Backgrounds | None
 
-    def job(self, candidate: Candidate, plan: TrainClassifierPlan) -> Job:
+    def ast_job(self, candidate: Candidate) -> AstJob:
         """Build the job of a candidate."""
-        gold, synthetic = self.train[candidate.replicate], self.synthetic[candidate.recipe, candidate.replicate]
-        return Job(
+        given = self._given(candidate.recipe, candidate.replicate, candidate.classic)
+        return AstJob(
+            **{**given, "synthetic": given["synthetic"].first(candidate.factor)},
+            pretrained=self.base,
             name=str(candidate),
             seed=candidate.training_seed,
-            base=self.base,
-            labels=self.labels,
-            multi_label=self.multi_label,
-            gold=gold,
-            validation=self.validation[candidate.replicate],
-            synthetic=synthetic.first(candidate.factor),
-            classic=candidate.classic,
             strength=candidate.strength,
-            optim=optim_of(plan, gold, plan.settings.optim.steps),
-            settings=plan.settings,
-            store=self.store,
-            backgrounds=self.backgrounds if candidate.classic == "background" else None,
+            optim=self.optim(given["gold"], self.plan.settings.optim.steps),
         )
 
-    def possible(self, plan: TrainClassifierPlan) -> TrainClassifierPlan:
-        """Remove from `plan` the methods whose clips neither dataset nor corpus has. Raises DataError: none is left."""
-        lacking = [
-            name
-            for name, method in plan.methods.items()
-            if method.without_clips
-            and not all(self.synthetic[method.recipe, replicate].clips for replicate in plan.replicates)
-        ]
-        for name in lacking:
-            event(log, "left_out", method=name, reason=plan.methods[name].without_clips)
-        if len(lacking) == len(plan.methods):
-            reasons = "; ".join(f"{name}: {plan.methods[name].without_clips}" for name in lacking)
-            raise DataError(f"no method is left to train ({reasons}); name others in METHODS too, such as gold")
-        return plan.model_copy(update={"methods": {n: m for n, m in plan.methods.items() if n not in lacking}})
+    @property
+    def select_by(self) -> str:
+        """Validation figure that decides, see `selection_figure`."""
+        return selection_figure(self.plan.settings.select_by, self.multi_label)
 
-    def oracle_job(self, plan: TrainClassifierPlan) -> Job:
+    def oracle_job(self) -> AstJob:
         """Build the job of the oracle: the same recipe on the oracle's clips, trained longer.
 
         The last checkpoint is kept, without validation. The oracle judges labels of synthetic clips and is no method. A
         recipe that counts in epochs stops at `oracle_steps`.
         """
-        optim = optim_of(plan, self.oracle, plan.settings.oracle_steps)
+        most = self.plan.settings.oracle_steps
+        optim = self.optim(self.oracle, most)
         return replace(
-            self.job(Candidate(plan.replicates[0], None), plan),
+            self.ast_job(Candidate(self.plan.replicates[0], None)),
             name=ORACLE,
             gold=self.oracle,
             validation=None,
-            optim=optim.model_copy(update={"steps": min(optim.steps, plan.settings.oracle_steps)}),
+            optim=optim.model_copy(update={"steps": min(optim.steps, most)}),
         )
+
+    def learner_job(self, learner: str, name: str, replicate: int, method: Method) -> LearnerJob:
+        """Build the job of a learner on the clips of a method, which is called `name`."""
+        return LearnerJob(
+            **self._given(method.recipe, replicate, method.classic),
+            pretrained=self.learners[learner],
+            learner=learner,
+            method=name,
+            replicate=replicate,
+            strengths=strengths(method.classic, self.plan.settings),
+        )
+
+    def optim(self, gold: ClipSet, steps: int) -> OptimConfig:
+        """Optimiser settings of a training on `gold`, the same for all methods, with or without synthetic clips."""
+        clips = len(gold.clips) * (1 + max(self.plan.augmentation_factors))
+        return self.plan.settings.optim_for(clips, steps)
+
+    def _given(self, recipe: Recipe | None, replicate: int, classic: str) -> dict[str, Any]:
+        return {
+            "labels": self.labels,
+            "multi_label": self.multi_label,
+            "gold": self.train[replicate],
+            "validation": self.validation[replicate],
+            "synthetic": self.synthetic[recipe, replicate],
+            "classic": classic,
+            "settings": self.plan.settings,
+            "store": self.store,
+            "backgrounds": self.backgrounds if classic == "background" else None,
+        }
 
 
 def read_inputs(
@@ -125,7 +138,8 @@ def read_inputs(
 
     Raises:
         ConfigError: the selection figure does not suit the dataset's labels, or an encoder was not fetched.
-        DataError: a replicate lacks training or validation clips, or synthetic clips have other labels.
+        DataError: a replicate lacks training or validation clips, or synthetic clips have other labels, or neither
+            dataset nor corpus has the clips of any method.
     """
     gold_set = GoldSet(gold)
     selection_figure(plan.settings.select_by, gold_set.multi_label)
@@ -155,10 +169,16 @@ def read_inputs(
 
     by_clips = plan.settings.window == "clips"
     window = window_for([clip.duration_s for clip in gold_set.clips.values()]) if by_clips else None
+    base = Pretrained(classifier, artifact_hash(classifier), window)
+    through = {"clap": Pretrained(clap, artifact_hash(clap), None)}
+    learners = {probe_of(name): _encoder(each) for name, each in plan.settings.learners.encoders.items()}
+    for name in plan.settings.learners.names:
+        if name in KINDS:
+            learners[name] = through.get(find_learner(name).frozen or "", base)
     return Inputs(
-        base=Pretrained(classifier, artifact_hash(classifier), window),
-        clap=Pretrained(clap, artifact_hash(clap), None),
-        encoders={probe_of(name): _encoder(each) for name, each in plan.settings.learners.encoders.items()},
+        plan=_possible(plan, synthetic),
+        base=base,
+        learners=learners,
         labels=tuple(gold_set.labels),
         multi_label=gold_set.multi_label,
         train={
@@ -177,6 +197,21 @@ def read_inputs(
         if any(method.classic == "background" for method in plan.methods.values())
         else None,
     )
+
+
+def _possible(plan: TrainClassifierPlan, synthetic: Mapping[tuple[Recipe | None, int], ClipSet]) -> TrainClassifierPlan:
+    """The plan without the methods whose clips neither dataset nor corpus has. Raises DataError: none is left."""
+    lacking = [
+        name
+        for name, method in plan.methods.items()
+        if method.without_clips and not all(synthetic[method.recipe, replicate].clips for replicate in plan.replicates)
+    ]
+    for name in lacking:
+        event(log, "left_out", method=name, reason=plan.methods[name].without_clips)
+    if len(lacking) == len(plan.methods):
+        reasons = "; ".join(f"{name}: {plan.methods[name].without_clips}" for name in lacking)
+        raise DataError(f"no method is left to train ({reasons}); name others in METHODS too, such as gold")
+    return plan.model_copy(update={"methods": {n: m for n, m in plan.methods.items() if n not in lacking}})
 
 
 def _encoder(settings: Encoder) -> Pretrained:
@@ -198,8 +233,3 @@ def _origin(recipe: Recipe) -> str:
     if recipe.from_corpus:
         return "retrieved"
     return "vanilla" if recipe.name == LOSERS.name else "accepted"
-
-
-def optim_of(plan: TrainClassifierPlan, gold: ClipSet, steps: int) -> OptimConfig:
-    """Optimiser settings of a training on `gold`, the same for all methods, with or without synthetic clips."""
-    return plan.settings.optim_for(len(gold.clips) * (1 + max(plan.augmentation_factors)), steps)

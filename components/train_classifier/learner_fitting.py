@@ -22,7 +22,6 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from torch import nn
 
 from common.classifier.inference import probabilities
-from common.config.augmentations import AUGMENTATIONS
 from common.config.learners import find_learner
 from common.contracts.base import read, write
 from common.contracts.training import Fit, Strength, Trial
@@ -30,12 +29,10 @@ from common.learners.calibration import cross_entropy, fit_temperature, tempered
 from common.learners.front_ends import Features
 from common.learners.model import head_logits
 from common.log import event, get_logger
-from common.records.clips import SyntheticClip
 from common.runtime.seeding import derive_seed
 from common.runtime.work import Task, item_of, obtain, perform
 from common.storage import write_json
-from components.train_classifier.jobs import MODEL, RESULT, SECONDS, SPLITS, VALIDATION
-from components.train_classifier.learner_job import LearnerJob
+from components.train_classifier.job import MODEL, RESULT, SECONDS, SPLITS, VALIDATION, LearnerJob
 from components.train_classifier.learner_kinds import Rows, copies_of, feature_parts, features_of, kind_of
 
 Floats = NDArray[np.float64]
@@ -91,7 +88,7 @@ def _make(job: LearnerJob, folder: Path) -> None:
         slow, later = find_learner(job.learner).slow, kind_of(job.learner).further_options
         options = later(job.settings.learners) if later else (best.trial.option,)
         for strength in job.strengths[len(job.strengths) // 2 :][:1] if slow else job.strengths:
-            further = _further(job, strength, real)
+            further = _further(job, strength)
             weights = [weight for weight in job.settings.learners.synthetic_weights if weight]
             for weight, option in itertools.product(weights[-1:] if slow else weights, options):
                 tried.append(_trial(job, real, splits, option, weight, strength, further))
@@ -128,12 +125,10 @@ def _make(job: LearnerJob, folder: Path) -> None:
 
 @dataclass(frozen=True)
 class _Real:
-    """Gold and validation clips together, in this order, each with its copies."""
+    """Gold and validation clips together, in this order: features of each and of its recorded copies."""
 
-    features: list[Features]
-    copies: list[list[Features]]
+    features: list[list[Features]]
     targets: Floats
-    places: dict[str, int]
 
     @classmethod
     def of(cls, job: LearnerJob) -> Self:
@@ -142,18 +137,17 @@ class _Real:
             row for clips in sets for row in features_of(job.learner, job.pretrained, clips, job.store, copies=True)
         ]
         targets = np.concatenate([clips.targets(len(job.labels)) for clips in sets]).astype(np.float64)
-        places = {clip.clip_id: place for place, clip in enumerate(job.gold.clips)}
-        return cls([row[0] for row in rows], [row[1:] for row in rows], targets, places)
+        return cls(rows, targets)
 
     def logits(self, head: nn.Module, places: NDArray[np.int64]) -> Floats:
         """(conditions, places, labels) of the clips at `places`, first as they are, then as each recorded copy."""
-        told = [[self.features[place], *self.copies[place]] for place in places]
-        rows = head_logits(head, [each for condition in zip(*told, strict=True) for each in condition])
+        told = zip(*(self.features[place] for place in places), strict=True)
+        rows = head_logits(head, [each for condition in told for each in condition])
         return rows.reshape(-1, len(places), rows.shape[-1])
 
     def rows(self, places: NDArray[np.int64]) -> Rows:
         """The clips at `places` with their copies."""
-        found = [(place, each) for place in places for each in (self.features[place], *self.copies[place])]
+        found = [(place, each) for place in places for each in self.features[place]]
         of = np.array([place for place, _ in found], dtype=np.int64)
         return Rows([each for _, each in found], self.targets[of], of)
 
@@ -223,18 +217,14 @@ def _grouped(job: LearnerJob) -> bool:
     return len(set(groups)) < len(groups)
 
 
-def _further(job: LearnerJob, strength: Strength | None, real: _Real) -> Rows:
+def _further(job: LearnerJob, strength: Strength | None) -> Rows:
     """Synthetic clips, and copies of gold and of synthetic clips under an augmentation of waveforms."""
-    own = [
-        real.places.get(clip.source_clip_id, -1) if isinstance(clip, SyntheticClip) else -1
-        for clip in job.synthetic.clips
-    ]
     made = Rows.none(len(job.labels))
     if job.synthetic.clips:
         rows = features_of(job.learner, job.pretrained, job.synthetic, job.store, copies=False)
         targets = job.synthetic.targets(len(job.labels)).astype(np.float64)
-        made = made.joined(Rows([row[0] for row in rows], targets, np.array(own, dtype=np.int64)))
-    if strength is not None and job.classic in AUGMENTATIONS:
-        for clips, sources in ((job.gold, list(range(len(job.gold.clips)))), (job.synthetic, own)):
+        made = made.joined(Rows([row[0] for row in rows], targets, job.sources))
+    if job.augmentation:
+        for clips, sources in ((job.gold, np.arange(len(job.gold.clips))), (job.synthetic, job.sources)):
             made = made.joined(copies_of(job, clips, sources, strength))
     return made

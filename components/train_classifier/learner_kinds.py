@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from common.classifier.augmentation import spec_augment
 from common.classifier.inference import BATCH_SIZE, embeddings, set_last_layer
 from common.classifier.model import save_classifier, with_fresh_head
-from common.config.augmentations import Augmentation
 from common.config.learners import LearnersConfig
 from common.contracts.training import Strength
 from common.learners.cache import LabelTexts, fit_cache, label_texts
@@ -43,8 +42,7 @@ from common.runtime.seeding import derive_seed
 from common.runtime.work import Task
 from common.storage.items import ItemStore
 from components.train_classifier.clips import ClipSet
-from components.train_classifier.learner_job import LearnerJob, Pretrained, opened
-from components.train_classifier.waveform import augmented_copies, load_backgrounds
+from components.train_classifier.job import LearnerJob, Pretrained, opened
 
 Floats = NDArray[np.float64]
 FEATURES = "features.npz"
@@ -124,25 +122,13 @@ def features_of(
     return found
 
 
-def copies_of(job: LearnerJob, clips: ClipSet, sources: Sequence[int], strength: Strength) -> Rows:
+def copies_of(job: LearnerJob, clips: ClipSet, sources: NDArray[np.int64], strength: Strength | None) -> Rows:
     """Copies of `clips` under the job's augmentation of waveforms; `sources` as in `Rows`."""
     hears = kind_of(job.learner).front_end(job.pretrained)
-    rate = hears.sample_rate_hz
-    noises = load_backgrounds(job.backgrounds, rate) if job.backgrounds else ()
-    augmentation: Augmentation = getattr(job.settings, job.classic)
-    few = augmentation.model_copy(update={"copies": min(job.settings.learners.copies, augmentation.copies)})
-    changed = (
-        augmented_copies(few, load_clip(clips.folder, clip, rate), rate, strength, job.replicate, clip.clip_id, noises)
-        for clip in clips.clips
-    )
-    found = _heard(hears, changed)
+    found = _heard(hears, job.copies(clips, hears.sample_rate_hz, strength, job.replicate))
     each = [len(rows) for rows in found]
     targets = clips.targets(len(job.labels)).astype(np.float64)
-    return Rows(
-        [row for rows in found for row in rows],
-        np.repeat(targets, each, axis=0),
-        np.repeat(np.array(sources, dtype=np.int64), each),
-    )
+    return Rows([row for rows in found for row in rows], np.repeat(targets, each, axis=0), np.repeat(sources, each))
 
 
 def _heard(hears: FrontEnd, clips: Iterable[list[NDArray[np.float32]]]) -> list[list[Features]]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,205 +12,114 @@ from numpy.typing import NDArray
 
 from common.classifier.scores import choose_threshold
 from common.config.augmentations import AUGMENTATIONS
-from common.config.learners import AST, BLEND, PROBE_FIRST, find_learner, probe_of
+from common.config.learners import BLEND, PROBE_FIRST, find_learner, probe_of
 from common.config.methods import Method
-from common.config.train_classifier import TrainClassifierPlan
-from common.contracts import training
 from common.contracts.base import read
-from common.contracts.training import Blend, Calibrated, Failure, Fit, Losses, Member
-from common.errors import failure_text
-from common.learners.architectures import copy_encoder
+from common.contracts.training import Blend, Calibrated, Fit, Losses, Member
 from common.learners.calibration import cross_entropy, fit_temperature, tempered, validation_figures, weighted_mean
-from common.learners.front_ends import ENCODER
 from common.records.clips import GoldClip
-from common.runtime.work import perform
-from common.storage import read_json
-from components.train_classifier.candidates import classics_of, strengths
+from common.runtime.work import Performed, perform
+from components.train_classifier.candidates import classics_of
 from components.train_classifier.clips import ClipSet
 from components.train_classifier.inputs import Inputs
-from components.train_classifier.jobs import RESULT, SECONDS, SPLITS, VALIDATION
+from components.train_classifier.job import RESULT, SPLITS, VALIDATION, AstJob, LearnerJob
 from components.train_classifier.learner_fitting import fitting, hear_all
-from components.train_classifier.learner_job import LearnerJob
-from components.train_classifier.learner_kinds import KINDS
-from components.train_classifier.selection import Outcome, copy_model, train_jobs
+from components.train_classifier.selection import train_jobs
+from components.train_classifier.trained import Cell, Trained
 
-FOLDER, ENCODERS = "learners", "encoders"
 GAIN = 0.01
 """A learner without splits joins a blend if the loss on validation falls by this share at least: the clips are few."""
 Floats = NDArray[np.float64]
-Cell = tuple[str, str, int]
-"""Learner, method and replicate."""
 
 
-@dataclass
-class Learned:
-    """Finished learners by cell; `jobs` has the others too, and `told` every model, AST's among them, and blends."""
-
-    jobs: dict[Cell, LearnerJob] = field(default_factory=dict)
-    items: dict[Cell, Path] = field(default_factory=dict)
-    told: dict[Cell, Calibrated | Blend] = field(default_factory=dict)
-    failures: list[Failure] = field(default_factory=list)
-
-    def pretrained(self, learner: str) -> Path:
-        """Folder of the pretrained model that a learner hears through."""
-        return next(job.pretrained.folder for (name, _, _), job in self.jobs.items() if name == learner)
-
-    def fail(self, learner: str, method: str, replicate: int, error: Exception) -> None:
-        """Note that a learner failed."""
-        self.failures.append(Failure(method=f"{learner} on {method}", seed=replicate, error=failure_text(error)))
-
-
-def train_learners(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome) -> Learned:
-    """Train the run's learners; one that fails does not stop the others.
+def train_learners(inputs: Inputs, trained: Trained) -> None:
+    """Train the run's learners beside AST; one that fails does not stop the others.
 
     SpecAugment changes spectrograms, so it applies only to learners that are trained on them. Where a method joins the
     best classic augmentation, each learner takes the one, and the strength, that its own splits found best.
     """
-    frozen = {"classifier": inputs.base, "clap": inputs.clap}
-    named = {x: frozen[find_learner(x).frozen or "classifier"] for x in plan.settings.learners.names if x in KINDS}
-    pretrained, learned = {**inputs.encoders, **named}, Learned()
-
-    def job(learner: str, method: str, replicate: int, of: Method, classic: str) -> LearnerJob:
-        return LearnerJob(
-            learner=learner,
-            method=method,
-            replicate=replicate,
-            pretrained=pretrained[learner],
-            labels=inputs.labels,
-            multi_label=inputs.multi_label,
-            gold=inputs.train[replicate],
-            validation=inputs.validation[replicate],
-            synthetic=inputs.synthetic[of.recipe, replicate],
-            classic=classic,
-            strengths=strengths(classic, plan.settings),
-            settings=plan.settings,
-            store=inputs.store,
-            backgrounds=inputs.backgrounds if classic == "background" else None,
-        )
-
-    direct = {
-        (learner, name, replicate): job(learner, name, replicate, method, method.classic)
-        for learner in pretrained
-        for name, method in plan.methods.items()
+    plan = inputs.plan
+    joining = {name: method for name, method in plan.methods.items() if method.classic == "best"}
+    classics = {name: Method(title=name, classic=name) for name in (classics_of(plan.methods) if joining else ())}
+    first = {
+        (learner, name, replicate): inputs.learner_job(learner, name, replicate, method)
+        for learner in inputs.learners
+        for name, method in {**classics, **plan.methods}.items()
         for replicate in plan.replicates
-        if method.classic != "best" and (method.classic == "none" or _applies(method.classic, learner))
+        if name not in joining and _applies(method.classic, learner)
     }
-    tried: dict[tuple[str, str, int], LearnerJob] = {
-        (learner, classic, replicate): job(learner, classic, replicate, Method(title=classic), classic)
-        for learner in pretrained
-        for replicate in plan.replicates
-        for classic in classics_of(plan.methods)
-        if _applies(classic, learner) and any(method.classic == "best" for method in plan.methods.values())
-    }
-    every = [*direct.values(), *tried.values()]
-    hear_all(every)
+    hear_all(first.values())
     # What all jobs of a learner and a replicate compare with is fitted once, before them.
-    alone = {(each.learner, "gold", each.replicate): each.alone() for each in every}
-    _run(alone, Learned())
-    learned.items = _run(direct, learned)
-    classics = _run(tried, learned)
-    joined: dict[Cell, LearnerJob] = {}
-    for learner, replicate in dict.fromkeys((learner, replicate) for learner, _, replicate in classics):
-        own = {c: read(Fit, item / RESULT) for (x, c, s), item in classics.items() if (x, s) == (learner, replicate)}
-        best = min(own, key=lambda classic: own[classic].split_loss)
-        of = tried[learner, best, replicate]
-        strength = own[best].chosen.strength
-        # A strength that was left out has weight 0, and is none.
-        kept = of.strengths if strength is None else (strength,)
-        for name, method in plan.methods.items():
-            if method.classic == "best":
-                joined[learner, name, replicate] = replace(
-                    job(learner, name, replicate, method, of.classic), strengths=kept
-                )
-    learned.items |= _run(joined, learned)
-    learned.jobs = {**direct, **joined}
+    _run({(job.learner, "gold", job.replicate): job.alone() for job in first.values()}, Trained())
+    fitted = _run(first, trained)
+    joined = {}
+    for learner, replicate in itertools.product(inputs.learners, plan.replicates if joining else ()):
+        cells = {name: (learner, name, replicate) for name in classics}
+        fits = {name: read(Fit, fitted[cell] / RESULT) for name, cell in cells.items() if cell in fitted}
+        if fits:
+            best = min(fits, key=lambda name: fits[name].split_loss)
+            strength = fits[best].chosen.strength
+            for name, method in joining.items():
+                job = inputs.learner_job(learner, name, replicate, method.model_copy(update={"classic": best}))
+                # A strength that was left out has weight 0, and is none.
+                joined[learner, name, replicate] = job if strength is None else replace(job, strengths=(strength,))
+    finished = fitted | _run(joined, trained)
+    trained.jobs |= {cell: job for cell, job in (first | joined).items() if cell[1] in plan.methods}
+    trained.items |= {cell: item for cell, item in finished.items() if cell[1] in plan.methods}
     if PROBE_FIRST in plan.settings.learners.names:
-        _probe_first(inputs, plan, asts, learned)
-    _listen(inputs, plan, asts, learned)
-    return learned
+        _probe_first(trained)
+    _listen(inputs, trained)
 
 
 def _applies(classic: str, learner: str) -> bool:
-    return classic in AUGMENTATIONS or find_learner(learner).on_spectrograms
+    return classic in ("none", *AUGMENTATIONS) or find_learner(learner).on_spectrograms
 
 
-def _all_apply(plan: TrainClassifierPlan, method: str) -> bool:
-    """Whether every learner of the run learns from the method's clips; a mean of fewer is no rival to that of all."""
-    classic = plan.methods[method].classic
-    names = [*plan.settings.learners.names, *map(probe_of, plan.settings.learners.encoders)]
-    return classic in ("none", "best") or all(_applies(classic, name) for name in names if name != BLEND)
-
-
-def _run(jobs: Mapping[Cell, LearnerJob], learned: Learned) -> dict[Cell, Path]:
+def _run(jobs: Mapping[Cell, LearnerJob], trained: Trained) -> dict[Cell, Path]:
     # The slow ones begin, so that no core waits for the last of them.
     cells = sorted(jobs, key=lambda cell: not find_learner(cell[0]).slow)
-    done = perform({cell: fitting(jobs[cell]) for cell in cells})
-    for cell in jobs:
-        if cell in done.failures:
-            learned.fail(*cell, done.failures[cell])
+    return _finished(jobs, perform({cell: fitting(jobs[cell]) for cell in cells}), trained)
+
+
+def _finished(cells: Iterable[Cell], done: Performed[Cell], trained: Trained) -> dict[Cell, Path]:
+    for learner, method, replicate in cells:
+        if error := done.failures.get((learner, method, replicate)):
+            trained.fail(f"{learner} on {method}", replicate, error)
     return done.items
 
 
-def _probe_first(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome, learned: Learned) -> None:
+def _probe_first(trained: Trained) -> None:
     """Train what was chosen for AST, in strength and factor, once more from a fitted head."""
-    jobs = {(PROBE_FIRST, *cell): inputs.job(candidate, plan) for cell, candidate in asts.candidates.items()}
-    done = train_jobs(
-        {cell: replace(job, name=f"{PROBE_FIRST} on {job.name}", probe_first=True) for cell, job in jobs.items()}
-    )
-    for cell, error in done.failures.items():
-        learned.fail(*cell, error)
-    learned.items |= done.items
+    jobs = {
+        (PROBE_FIRST, method, replicate): replace(job, name=f"{PROBE_FIRST} on {job.name}", probe_first=True)
+        for (_, method, replicate), job in trained.jobs.items()
+        if isinstance(job, AstJob)
+    }
+    trained.jobs |= jobs
+    trained.items |= _finished(jobs, train_jobs(jobs), trained)
 
 
-def _listen(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome, learned: Learned) -> None:
+def _listen(inputs: Inputs, trained: Trained) -> None:
     """Calibrate every model on its replicate's validation clips, and blend those of a method."""
+    plan = inputs.plan
+    names = [*plan.settings.learners.names, *map(probe_of, plan.settings.learners.encoders)]
     for method, replicate in itertools.product(plan.methods, plan.replicates):
-        items = {name: item for (name, of, s), item in learned.items.items() if (of, s) == (method, replicate)}
-        if (method, replicate) in asts.chosen:
-            items[AST] = asts.chosen[method, replicate][0]
+        items = {name: item for (name, of, s), item in trained.items.items() if (of, s) == (method, replicate)}
         targets = inputs.validation[replicate].targets(len(inputs.labels)).astype(np.float64)
         heard = {name: Heard.of(item, targets, inputs.multi_label) for name, item in items.items()}
         for name, told in heard.items():
             found = losses([told], targets, inputs.multi_label)
-            learned.told[name, method, replicate] = Calibrated.of(told, found)
-        if heard and BLEND in plan.settings.learners.names and _all_apply(plan, method):
+            trained.told[name, method, replicate] = Calibrated.of(told, found)
+        classic = plan.methods[method].classic
+        # A mean of fewer than all learners is no rival to that of all.
+        whole = classic == "best" or all(_applies(classic, name) for name in names if name != BLEND)
+        if heard and BLEND in names and whole:
             fair = _groups(inputs.train[replicate]).isdisjoint(_groups(inputs.validation[replicate]))
-            learned.told[BLEND, method, replicate] = blend(heard, targets, inputs.multi_label, fair)
+            trained.told[BLEND, method, replicate] = blend(heard, targets, inputs.multi_label, fair)
 
 
 def _groups(clips: ClipSet) -> set[str]:
     return {clip.group for clip in clips.clips if isinstance(clip, GoldClip) and clip.group}
-
-
-def write_learners(learned: Learned, folder: Path) -> training.Learners:
-    """Copy each model to `learners/<learner>/<method>/<replicate>/`.
-
-    An encoder that learners hear through is copied once, to `encoders/<learner>/`. Returns content of learners.json.
-    """
-    figures: training.Learners = {"/".join(map(str, cell)): told for cell, told in learned.told.items()}
-    for cell, item in sorted(learned.items.items()):
-        name = "/".join(map(str, cell))
-        copy_model(item, folder / FOLDER / name)
-        whole, part = (training.ProbeFirst, training.Training) if cell[0] == PROBE_FIRST else (training.Fitted, Fit)
-        figures[name] = whole(**dict(learned.told[cell]), **dict(read(part, item / RESULT)))
-    for learner in sorted({name for name, _, _ in learned.items if find_learner(name).frozen == ENCODER}):
-        copy_encoder(learned.pretrained(learner), folder / ENCODERS / learner)
-    return figures
-
-
-def seconds(asts: Outcome, learned: Learned) -> dict[str, dict[str, float]]:
-    """Mean seconds of a training with the choice of its settings, by learner and method.
-
-    Of a blend: those of all learners that it chose from. AST's are those of the chosen training.
-    """
-    found: dict[str, dict[str, list[float]]] = {}
-    items = {**learned.items, **{(AST, *cell): item for cell, (item, _) in asts.chosen.items()}}
-    for (learner, method, _), item in sorted(items.items()):
-        found.setdefault(learner, {}).setdefault(method, []).append(float(read_json(item / SECONDS)))
-    means = {x: {m: sum(own) / len(own) for m, own in cells.items()} for x, cells in found.items()}
-    blended = {method for learner, method, _ in learned.told if learner == BLEND}
-    sums = {m: sum(cells[m] for cells in means.values() if m in cells) for m in sorted(blended)}
-    return {**means, **({BLEND: sums} if sums else {})}
 
 
 @dataclass(frozen=True)

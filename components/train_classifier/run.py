@@ -9,8 +9,9 @@ from common.errors import DataError
 from common.runtime.stage import Figures, stage
 from components.train_classifier.delivery import DELIVERED, deliver
 from components.train_classifier.inputs import read_inputs
-from components.train_classifier.learners import seconds, train_learners, write_learners
-from components.train_classifier.selection import mean_scores, train_all, write_classifiers
+from components.train_classifier.learners import train_learners
+from components.train_classifier.selection import mean_scores, selection_of, train_asts
+from components.train_classifier.trained import Trained, seconds, write_models
 
 
 def run(
@@ -46,20 +47,18 @@ def run(
         folders = {name: Path(path) for name, path in clips.items()}
         models = Path(classifier_path), Path(clap_path)
         inputs = read_inputs(*models, Path(gold_path), folders, Path(corpus_path), plan, code_version)
-        plan = inputs.possible(plan)
-        outcome = train_all(inputs, plan)
-        learned = train_learners(inputs, plan, outcome)
-        outcome.failures += learned.failures
-        folder = Path(classifiers_path)
-        write(folder / "failures.json", outcome.failures)
-        if not outcome.chosen:
-            first = outcome.failures[0]
+        trained, folder = Trained(), Path(classifiers_path)
+        train_asts(inputs, trained)
+        train_learners(inputs, trained)
+        write(folder / "failures.json", trained.failures)
+        if not trained.chosen:
+            first = trained.failures[0]
             raise DataError(f"no classifier was trained; the first failure, of {first.method}: {first.error}")
-        selection = write_classifiers(outcome, folder)
-        write(folder / "learners.json", write_learners(learned, folder))
-        write(folder / "seconds.json", seconds(outcome, learned))
+        selection = selection_of(inputs, trained)
+        write(folder / "learners.json", write_models(inputs, trained, folder))
+        write(folder / "seconds.json", seconds(trained))
         write(folder / "selection.json", selection)
-        write(folder / "delivered.json", deliver(inputs, plan, outcome, learned, folder / DELIVERED))
-        running.record({"classifiers": len(outcome.chosen), "failures": len(outcome.failures)})
+        write(folder / "delivered.json", deliver(inputs, trained, folder / DELIVERED))
+        running.record({"classifiers": len(trained.chosen), "failures": len(trained.failures)})
         running.record(mean_scores(selection))
     return running.figures

@@ -1,19 +1,17 @@
-"""Training of all candidates and selection on validation, in two phases.
+"""Training of all candidates of AST and selection on validation, in two phases.
 
 The first phase trains everything except the methods that use the best classic augmentation; the second trains those.
 """
 
-import shutil
+import itertools
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
 
-from common.config.train_classifier import TrainClassifierPlan
+from common.config.learners import AST
 from common.contracts.base import read
 from common.contracts.training import Chosen, Failure, Selection, Training, Tried
-from common.errors import failure_text
 from common.runtime.work import Name, Performed, perform
+from components.train_classifier.ast_training import contrastive_body, training
 from components.train_classifier.candidates import (
     Candidate,
     candidates_of,
@@ -23,120 +21,79 @@ from components.train_classifier.candidates import (
     first_phase,
 )
 from components.train_classifier.inputs import ORACLE, Inputs
-from components.train_classifier.jobs import MODEL, RESULT, Job, contrastive_body, training
-from components.train_classifier.training import selection_figure
+from components.train_classifier.job import RESULT, AstJob
+from components.train_classifier.trained import Trained
 
 
-@dataclass
-class Outcome:
-    """Outcome of all trainings.
-
-    Attributes:
-        chosen: item folder and figures, by method and replicate.
-        oracle: item folder; None = its training failed, or there are no generated clips to judge.
-    """
-
-    chosen: dict[tuple[str, int], tuple[Path, Chosen]] = field(default_factory=dict)
-    candidates: dict[tuple[str, int], Candidate] = field(default_factory=dict)
-    best_classic: dict[int, Candidate] = field(default_factory=dict)
-    oracle: Path | None = None
-    select_by: str = "accuracy"
-    failures: list[Failure] = field(default_factory=list)
-
-
-def train_all(inputs: Inputs, plan: TrainClassifierPlan) -> Outcome:
+def train_asts(inputs: Inputs, trained: Trained) -> None:
     """Train every method in every replicate, and the oracle if need be; a failed training does not stop the others."""
-    select_by = selection_figure(plan.settings.select_by, inputs.multi_label)
-    outcome = Outcome(select_by=select_by)
+    plan = inputs.plan
     first = first_phase(plan.methods, plan.replicates, plan.settings, plan.augmentation_factors)
     # The oracle judges the labels of generated clips.
     judged = any(method.synthetic for method in plan.methods.values())
-    jobs: dict[Candidate | str, Job] = {ORACLE: inputs.oracle_job(plan)} if judged else {}
-    done = train_jobs(jobs | {candidate: inputs.job(candidate, plan) for candidate in first})
-    outcome.oracle = done.items.get(ORACLE)
+    jobs: dict[Candidate | str, AstJob] = {ORACLE: inputs.oracle_job()} if judged else {}
+    done = train_jobs(jobs | {candidate: inputs.ast_job(candidate) for candidate in first})
+    trained.oracle = done.items.get(ORACLE)
     if ORACLE in done.failures:
-        error = failure_text(done.failures[ORACLE])
-        outcome.failures.append(Failure(method=ORACLE, seed=plan.replicates[0], error=error))
-    items = {candidate: done.items[candidate] for candidate in first if candidate in done.items}
-    failed = {candidate: done.failures[candidate] for candidate in first if candidate in done.failures}
+        trained.fail(ORACLE, plan.replicates[0], done.failures[ORACLE])
+    items = {each: item for each, item in done.items.items() if isinstance(each, Candidate)}
+    failed = {each: error for each, error in done.failures.items() if isinstance(each, Candidate)}
     results = {candidate: read(Training, item / RESULT) for candidate, item in items.items()}
+    best: dict[int, Candidate] = {}
     for replicate in plan.replicates:
-        best = choose(classic_candidates(replicate, plan.settings, classics_of(plan.methods)), results, select_by)
-        if best is not None:
-            outcome.best_classic[replicate] = best
+        classics = classic_candidates(replicate, plan.settings, classics_of(plan.methods))
+        if (found := choose(classics, results, inputs.select_by)) is not None:
+            best[replicate], trained.best_classic[replicate] = found, found.classic
     joined = [
         candidate
-        for replicate, best in outcome.best_classic.items()
+        for replicate, found in best.items()
         for method in plan.methods.values()
         if method.classic == "best"
-        for candidate in candidates_of(method, replicate, plan.settings, plan.augmentation_factors, best)
+        for candidate in candidates_of(method, replicate, plan.settings, plan.augmentation_factors, found)
     ]
-    second = train_jobs({each: inputs.job(each, plan) for each in joined})
+    second = train_jobs({candidate: inputs.ast_job(candidate) for candidate in joined})
+    results |= {candidate: read(Training, item / RESULT) for candidate, item in second.items.items()}
     items |= second.items
     failed |= second.failures
-    results |= {each: read(Training, item / RESULT) for each, item in items.items() if each not in results}
-    _choose_all(plan, outcome, items, results, failed)
-    return outcome
+    unreported = dict(failed)
+    for (name, method), replicate in itertools.product(sorted(plan.methods.items()), plan.replicates):
+        own = candidates_of(method, replicate, plan.settings, plan.augmentation_factors, best.get(replicate))
+        for candidate in own:
+            if candidate in failed:
+                _fail(trained, name, candidate, failed[candidate])
+                unreported.pop(candidate, None)
+        if not own:
+            none = "no classic augmentation finished, so none could be chosen; see the other failures"
+            trained.failures.append(Failure(method=name, seed=replicate, error=none))
+        chosen = choose(own, results, inputs.select_by)
+        if chosen is not None:
+            tried = [Tried.of(results[each], factor=each.factor) for each in own if each in results]
+            trained.chosen[name, replicate] = Chosen.of(results[chosen], factor=chosen.factor, tried=tried)
+            trained.jobs[AST, name, replicate] = inputs.ast_job(chosen)
+            trained.items[AST, name, replicate] = items[chosen]
+    for candidate, error in unreported.items():
+        _fail(trained, candidate.classic, candidate, error)
 
 
-def _choose_all(
-    plan: TrainClassifierPlan,
-    outcome: Outcome,
-    items: dict[Candidate, Path],
-    results: dict[Candidate, Training],
-    failed: dict[Candidate, Exception],
-) -> None:
-    reported = set()
-    for name, method in sorted(plan.methods.items()):
-        for replicate in plan.replicates:
-            best = outcome.best_classic.get(replicate)
-            own = candidates_of(method, replicate, plan.settings, plan.augmentation_factors, best)
-            for candidate in own:
-                if candidate in failed:
-                    outcome.failures.append(_failure(name, replicate, candidate, failed[candidate]))
-                    reported.add(candidate)
-            if not own:
-                error = "no classic augmentation finished, so none could be chosen; see the other failures"
-                outcome.failures.append(Failure(method=name, seed=replicate, error=error))
-            chosen = choose(own, results, outcome.select_by)
-            if chosen is not None:
-                tried = [
-                    Tried(**results[c].model_dump(include=set(Tried.model_fields)), factor=c.factor)
-                    for c in own
-                    if c in results
-                ]
-                figures = Chosen(**dict(results[chosen]), factor=chosen.factor, tried=tried)
-                outcome.candidates[name, replicate] = chosen
-                outcome.chosen[name, replicate] = items[chosen], figures
-    for candidate in failed:
-        if candidate not in reported:
-            outcome.failures.append(_failure(candidate.classic, candidate.replicate, candidate, failed[candidate]))
-
-
-def _failure(name: str, replicate: int, candidate: Candidate, error: Exception) -> Failure:
+def _fail(trained: Trained, name: str, candidate: Candidate, error: Exception) -> None:
     classic = None if candidate.strength is None else candidate.classic
-    augmented = {"classic": classic, "strength": candidate.strength, "factor": candidate.factor}
-    return Failure(method=name, seed=replicate, error=failure_text(error), **augmented)
+    trained.fail(
+        name, candidate.replicate, error, classic=classic, strength=candidate.strength, factor=candidate.factor
+    )
 
 
-def train_jobs(jobs: Mapping[Name, Job]) -> Performed[Name]:
+def train_jobs(jobs: Mapping[Name, AstJob]) -> Performed[Name]:
     """Run all jobs."""
     # Each body is trained once, before the jobs that find it. If one fails, its jobs fail with the same error.
     perform({name: contrastive_body(job) for name, job in jobs.items() if job.settings.contrastive})
     return perform({name: training(job) for name, job in jobs.items()})
 
 
-def write_classifiers(outcome: Outcome, folder: Path) -> Selection:
-    """Copy the chosen models to `<method>/<replicate>/` and the oracle to `oracle/`; returns selection.json."""
-    for (method, replicate), (item, _) in sorted(outcome.chosen.items()):
-        copy_model(item, folder / method / str(replicate))
-    oracle = None
-    if outcome.oracle is not None:
-        copy_model(outcome.oracle, folder / ORACLE)
-        oracle = read(Training, outcome.oracle / RESULT)
-    best = {replicate: best.classic for replicate, best in outcome.best_classic.items()}
-    told = {"select_by": outcome.select_by, "best_classic": best, "oracle": oracle}
-    chosen = {f"{method}/{replicate}": figures for (method, replicate), (_, figures) in outcome.chosen.items()}
+def selection_of(inputs: Inputs, trained: Trained) -> Selection:
+    """Content of selection.json."""
+    chosen = {f"{method}/{replicate}": figures for (method, replicate), figures in trained.chosen.items()}
+    oracle = trained.oracle and read(Training, trained.oracle / RESULT)
+    told = {"select_by": inputs.select_by, "best_classic": trained.best_classic, "oracle": oracle}
     return Selection.model_validate({**told, **chosen})
 
 
@@ -147,10 +104,3 @@ def mean_scores(selection: Selection) -> dict[str, float]:
         by = "map" if figures.val_accuracy is None else "accuracy"
         found[f"val_{by}_{name.rsplit('/', 1)[0]}"].append(figures.figure(by))
     return {name: sum(values) / len(values) for name, values in sorted(found.items())}
-
-
-def copy_model(item: Path, target: Path) -> None:
-    """Copy the model of a finished training."""
-    # A retried task finds the files of its first attempt.
-    shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(item / MODEL, target)

@@ -1,9 +1,10 @@
 """The idea of the stage: train every method on an equal budget of gold and synthetic clips, so that gains compare.
 
 This module trains one classifier and keeps the checkpoint that does best on validation. Read next: budget.py (which
-clips each step sees), jobs.py (one training as an item of the store), candidates.py and selection.py (all trainings of
-a run, and the choice on validation), inputs.py and clips.py (the clips of a job), waveform.py (classic
-augmentation), contrastive.py (optional first phase), run.py (the order of the steps).
+clips each step sees), job.py and ast_training.py (one training as an item of the store), candidates.py and selection.py
+(all trainings of a run, and the choice on validation), inputs.py and clips.py (the clips of a job), waveform.py
+(classic augmentation), contrastive.py (optional first phase), learners.py (the other learners), run.py (the order of
+the steps).
 """
 
 from collections.abc import Mapping, Sequence

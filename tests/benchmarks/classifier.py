@@ -32,10 +32,10 @@ from common.records.clips import GoldClip
 from common.runtime.work import obtain
 from common.storage.items import ItemStore
 from components.prepare_dataset.clips import Clip, read_row
+from components.train_classifier.ast_training import training
 from components.train_classifier.budget import make_budget
 from components.train_classifier.clips import ClipSet, clip_set
-from components.train_classifier.jobs import Job, training
-from components.train_classifier.learner_job import Pretrained
+from components.train_classifier.job import AstJob, Pretrained
 from components.train_classifier.training import Examples, train
 from contrib.nano.training import load_settings
 from tests.benchmarks.figures import Figure, publish
@@ -153,8 +153,8 @@ def training_figure(folder: Path, seconds: float, rate: int, rounds: int) -> Fig
     def ours() -> None:
         nonlocal run
         run += 1
-        job = Job(
-            name="bench", seed=0, base=Pretrained(folder / "base", hash_dir(folder / "base"), None),
+        job = AstJob(
+            name="bench", seed=0, pretrained=Pretrained(folder / "base", hash_dir(folder / "base"), None),
             labels=tuple(LABELS), multi_label=False, gold=clip_set(gold, records, lambda clip: (clip.label_id,)), synthetic=ClipSet((), gold, ()), validation=None,
             classic="none", strength=None, optim=optim, settings=settings,
             store=ItemStore("bench", "", gold / f"store-{run}"),
@@ -173,9 +173,9 @@ def training_figure(folder: Path, seconds: float, rate: int, rounds: int) -> Fig
 
 def forget_features() -> None:
     """Make the next training compute its features again."""
-    from components.train_classifier import jobs
+    from components.train_classifier import ast_training
 
-    jobs._features.cache_clear()
+    ast_training._features.cache_clear()
 
 
 def train_stock(gold: Path, base: Classifier, records: list[GoldClip]) -> None:

@@ -22,7 +22,7 @@ from common.records.audio_folder import load_clip, read_clips
 from common.records.clips import GoldClip
 from common.storage import read_json, write_json
 from components.evaluate_classifier.run import run as evaluate
-from components.train_classifier.learner_job import LearnerJob
+from components.train_classifier.job import LearnerJob
 from components.train_classifier.run import run as train
 from tests.kit.clips import gold_clip, write_audio_folder
 from tests.kit.encoders import write_encoder

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import common.runtime.parallel
+import components.train_classifier.learner_fitting as learner_fitting
 from common.classifier.model import load_classifier, save_classifier
 from common.config.learners import LEARNERS
 from common.config.methods import DEFAULT_METHODS, METHODS
@@ -141,6 +142,18 @@ def test_a_failure_does_not_lose_the_others(world: World, tmp_path: Path) -> Non
     selection = json.loads((tmp_path / "out" / "selection.json").read_text())
     assert {"gold/0", "gold/1", "vanilla/1", "synthio/0", "synthio/1"} <= set(selection)
     assert not (tmp_path / "out" / "vanilla" / "0").exists()
+
+
+def test_a_learner_that_fails_with_an_augmentation_is_told_once_though_a_method_takes_the_best(
+    built: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object) -> None:
+        raise DataError("no copies")
+
+    monkeypatch.setattr(learner_fitting, "copies_of", failing)
+    train(built, tmp_path / "out", methods=("gold", "noise", "synthio_classic"), learners={**FAST, "names": ["stats"]})
+    failures = json.loads((tmp_path / "out" / "failures.json").read_text())
+    assert [(row["method"], row["seed"]) for row in failures] == [("stats on noise", 0), ("stats on noise", 1)]
 
 
 def test_every_learner_is_fitted_on_every_methods_clips(world: World, tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 import common.runtime.parallel
-import components.train_classifier.jobs as jobs
+import components.train_classifier.ast_training as ast_training
 from common.errors import DataError
+from components.train_classifier.job import AstJob
 from tests.kit.corpus import write_corpus
 from tests.kit.hashing import hash_dir
 from tests.kit.sounds import CLASS_LABELS
@@ -32,13 +33,13 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     Without that of the delivered classifier.
     """
     names: list[str] = []
-    real: Callable[..., None] = jobs._make
+    real: Callable[..., None] = ast_training._make
 
-    def counted(job: jobs.Job, folder: Path) -> None:
+    def counted(job: AstJob, folder: Path) -> None:
         names.extend([job.name] if "all clips" not in job.name else [])
         real(job, folder)
 
-    monkeypatch.setattr(jobs, "_make", counted)
+    monkeypatch.setattr(ast_training, "_make", counted)
     monkeypatch.setattr(common.runtime.parallel, "cpu_count", lambda: 1)
     yield names
 
@@ -63,13 +64,13 @@ def test_finished_trainings_are_found_again(world: World, tmp_path: Path, traine
 def test_a_recipe_counts_its_epochs_over_all_clips_that_the_delivered_classifier_learns_from(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    steps, real = {}, jobs._make
+    steps, real = {}, ast_training._make
 
-    def noted(job: jobs.Job, folder: Path) -> None:
+    def noted(job: AstJob, folder: Path) -> None:
         steps[job.name] = job.optim.steps
         real(job, folder)
 
-    monkeypatch.setattr(jobs, "_make", noted)
+    monkeypatch.setattr(ast_training, "_make", noted)
     monkeypatch.setattr(common.runtime.parallel, "cpu_count", lambda: 1)
     train(world, tmp_path / "out", methods=("gold",), recipe="paper")
     clips = json.loads((tmp_path / "out" / "delivered.json").read_text())["clips"]
@@ -138,13 +139,13 @@ def test_the_body_is_trained_contrastively_once_for_all_augmentations(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: list[str]
 ) -> None:
     bodies = []
-    real = jobs._make_body
+    real = ast_training._make_body
 
-    def counted(job: jobs.Job, folder: Path) -> None:
+    def counted(job: AstJob, folder: Path) -> None:
         bodies.extend([job.seed] if "all clips" not in job.name else [])
         real(job, folder)
 
-    monkeypatch.setattr(jobs, "_make_body", counted)
+    monkeypatch.setattr(ast_training, "_make_body", counted)
     optim = {"steps": 4, "batch_size": 8, "learning_rate": 1e-3, "record_every": 2}
     contrastive = {"optim": optim, "hidden_size": 16, "dimensions": 8}
     train(world, tmp_path / "out", methods=("gold", "noise", "synthio"), contrastive=contrastive)

@@ -16,9 +16,9 @@ from common.config.run import load_preset, preset_names
 from common.config.train_classifier import TrainClassifierConfig
 from common.learners.linear import fit_logistic
 from common.storage.items import ItemStore
+from components.train_classifier.ast_training import fit_head
 from components.train_classifier.clips import ClipSet
-from components.train_classifier.jobs import Job, fit_head
-from components.train_classifier.learner_job import Pretrained
+from components.train_classifier.job import AstJob, Pretrained
 from components.train_classifier.training import Examples
 from tests.kit.examples import examples
 
@@ -67,13 +67,11 @@ def test_only_such_a_training_has_another_key(tmp_path: Path) -> None:
     clips = ClipSet((("a", "hash", 0),), tmp_path, ())
     settings = TrainClassifierConfig()
     optim = OptimConfig(steps=2, batch_size=4, learning_rate=1e-3)
-    job = Job(
-        "gold/0",
-        *(0, Pretrained(tmp_path, "base", None), ("a", "b"), False, clips, clips, None, "none", None),
-        optim,
-        settings,
-        ItemStore("train_classifier", "v1", tmp_path),
-    )
+    job = AstJob(
+        pretrained=Pretrained(tmp_path, "base", None), labels=("a", "b"), multi_label=False, gold=clips,
+        validation=None, synthetic=clips, classic="none", settings=settings,
+        store=ItemStore("train_classifier", "v1", tmp_path), name="gold/0", seed=0, strength=None, optim=optim,
+    )  # fmt: skip
     other = settings.model_copy(update={"learners": settings.learners.model_copy(update={"inverse_penalties": (0.5,)})})
     assert replace(job, settings=other).key() == job.key()
     first = replace(job, probe_first=True)

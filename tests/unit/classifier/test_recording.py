@@ -20,8 +20,7 @@ from common.config.train_classifier import TrainClassifierConfig
 from common.storage.items import ItemStore
 from components.train_classifier.budget import make_budget
 from components.train_classifier.clips import ClipSet
-from components.train_classifier.jobs import Job
-from components.train_classifier.learner_job import Pretrained
+from components.train_classifier.job import AstJob, Pretrained
 from components.train_classifier.training import Examples, train
 from tests.kit.predictions import predict_logits
 
@@ -172,7 +171,10 @@ def test_a_training_under_other_conditions_has_another_key(tmp_path: Path) -> No
     optim = OptimConfig(steps=2, batch_size=4, learning_rate=1e-3)
     keys = []
     for recording in (RecordingConfig(), RecordingConfig(), RecordingConfig(floor_db=20.0)):
-        given = (0, Pretrained(tmp_path, "base", None), ("a", "b"), False, clips, clips, None, "none", None)
-        settings = TrainClassifierConfig(recording=recording)
-        keys.append(Job("gold/0", *given, optim, settings, ItemStore("train_classifier", "v1", tmp_path)).key())
+        job = AstJob(
+            pretrained=Pretrained(tmp_path, "base", None), labels=("a", "b"), multi_label=False, gold=clips,
+            validation=None, synthetic=clips, classic="none", settings=TrainClassifierConfig(recording=recording),
+            store=ItemStore("train_classifier", "v1", tmp_path), name="gold/0", seed=0, strength=None, optim=optim,
+        )  # fmt: skip
+        keys.append(job.key())
     assert keys[0] == keys[1] != keys[2]

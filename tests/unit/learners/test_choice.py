@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from common.config.learners import BLEND
 from common.contracts.training import Losses
 from common.learners.calibration import best_of, cross_entropy, fit_temperature, tempered
-from components.train_classifier.jobs import SPLITS, VALIDATION
+from components.train_classifier.job import SPLITS, VALIDATION
 from components.train_classifier.learners import Heard, blend, losses
 
 IDS = np.arange(30) % 3

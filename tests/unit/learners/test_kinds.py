@@ -25,9 +25,8 @@ from common.runtime.work import obtain
 from common.storage.items import ItemStore
 from components.train_classifier import learner_kinds
 from components.train_classifier.clips import ClipSet, clip_set
-from components.train_classifier.jobs import MODEL
+from components.train_classifier.job import MODEL, LearnerJob, Pretrained
 from components.train_classifier.learner_fitting import fitting
-from components.train_classifier.learner_job import LearnerJob, Pretrained
 from components.train_classifier.learner_kinds import KINDS, Rows, _without_weights
 from tests.kit.gold import classes_gold
 from tests.kit.models import AST_ARCHITECTURE
