@@ -183,7 +183,6 @@ class Bounds(Contract):
     kind: str
     min_score: float | None = None
     min_margin: float | None = None
-    calibration_clips: int = 0
 
 
 class FilterFigures(Contract):

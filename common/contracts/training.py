@@ -139,8 +139,6 @@ class Fit(OnValidation):
     chosen: Trial
     tried: list[Trial]
     further_clips: int
-    split_loss: float
-    split_score: float
 
 
 class Fitted(Calibrated, Fit):

@@ -16,7 +16,7 @@ from common.config.clap import FilterAudioConfig
 from common.errors import DataError
 from common.records.clips import SyntheticClip
 from components.filter_audio.recordings import first_copy, nearest_first
-from components.filter_audio.thresholds import Threshold, claim_scores
+from components.filter_audio.thresholds import Flags, Threshold, claim_scores
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Opinion(NamedTuple):
 
 def decide(
     clips: Sequence[SyntheticClip],
-    claims: Sequence[Sequence[int]],
+    claims: Flags,
     embeddings: np.ndarray,
     label_embeddings: np.ndarray,
     gold: Embedded,
@@ -57,6 +57,7 @@ def decide(
     `near_duplicate` (of a clip with the same recipe and labels, accepted earlier or with a higher score).
 
     Args:
+        claims: (N, K) labels of each clip.
         embeddings: (N, D) of the clips; rows of clips that failed the signal checks are ignored.
         label_embeddings: (K, D) of the label prompts, by label id.
         accepted_before: clips accepted in earlier rounds, by recipe and labels.

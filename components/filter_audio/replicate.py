@@ -64,7 +64,7 @@ class Replicate:
             embeddings = _embed(self, scorer, load, marks)
             decided = decide(
                 self.clips,
-                [gold.label_ids(clip) for clip in self.clips],
+                gold.targets(self.clips),
                 embeddings,
                 prompts,
                 references,
@@ -88,7 +88,7 @@ def _calibrated(
     """Threshold from the gold validation clips, and its figures."""
     rate = scorer.sample_rate_hz
     validation = gold.val(job.replicate)
-    claims = [gold.label_ids(clip) for clip in validation]
+    claims, mains = gold.targets(validation), [clip.label_id for clip in validation]
     similarity = scorer.embed_audio((gold.load(clip, rate) for clip in validation), rate) @ prompts.T
     scores, margins = claim_scores(similarity, claims)
     threshold = calibrate(job.plan.settings.threshold, scores, margins)
@@ -96,7 +96,7 @@ def _calibrated(
         threshold=threshold,
         gold_scores=scores.tolist(),
         gold_margins=margins.tolist(),
-        planted=planted_trial(threshold.passes, similarity, claims) if claims else {},
+        planted=planted_trial(threshold.passes, similarity, claims, mains) if validation else {},
         second_planted={},
         kernel_distance={},
     )
@@ -112,17 +112,8 @@ def _opinions(job: Replicate, gold: GoldSet) -> tuple[dict[str, Opinion], dict[s
     rate = hears.sample_rate_hz
     load = _loader(job, gold, rate)
     features = [with_copies(hears, load(clip.clip_id), clip.clip_id) for clip in train]
-    ids, own = [clip.clip_id for clip in train], [gold.label_ids(clip) for clip in train]
-    judge = fit_second_judge(
-        features,
-        own,
-        ids,
-        [clip.group or clip.clip_id for clip in train],
-        len(gold.labels),
-        gold.multi_label,
-        config,
-        derive_seed(job.replicate, "second judge"),
-    )
+    claims, seed = gold.targets(train), derive_seed(job.replicate, "second judge")
+    judge = fit_second_judge(features, train, claims, gold.multi_label, config, seed)
     if judge is None:
         log.warning(
             "no_second_judge replicate=%d hint='it needs two groups of gold clips, and a class of two clips'",
@@ -130,8 +121,9 @@ def _opinions(job: Replicate, gold: GoldSet) -> tuple[dict[str, Opinion], dict[s
         )
         return {}, {}
     heard = judge.hear([hears([load(clip.clip_id)])[0] for clip in asked], [clip.source_clip_id for clip in asked])
-    opinions = judge.opinions(heard, [gold.label_ids(clip) for clip in asked])
-    trial = planted_trial(judge.passes, judge.hear([rows[0] for rows in features], ids), own)
+    opinions = judge.opinions(heard, gold.targets(asked))
+    own = judge.hear([rows[0] for rows in features], [clip.clip_id for clip in train])
+    trial = planted_trial(judge.passes, own, claims, [clip.label_id for clip in train])
     return {clip.clip_id: opinion for clip, opinion in zip(asked, opinions, strict=True)}, trial
 
 

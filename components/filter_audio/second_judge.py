@@ -19,7 +19,9 @@ from common.learners.calibration import fit_temperature, tempered
 from common.learners.front_ends import Features
 from common.learners.linear import Linear, fit_discriminant
 from common.learners.statistics import SCALES
+from common.records.clips import GoldClip
 from components.filter_audio.filtering import Opinion
+from components.filter_audio.thresholds import Flags
 
 FRONT_END = "statistics"
 Floats = NDArray[np.float64]
@@ -36,7 +38,7 @@ class SecondJudge:
 
     models: tuple[Linear, ...]
     folds: Mapping[str, int]
-    known: NDArray[np.bool_]
+    known: Flags
     bounds: Floats
     temperature: float
     multi_label: bool
@@ -61,26 +63,21 @@ class SecondJudge:
                 heard[rows] = tempered(probabilities(logits, self.multi_label), self.temperature, self.multi_label)
         return np.where(self.known[of], heard, np.nan)
 
-    def opinions(self, heard: Floats, claims: Sequence[Sequence[int]]) -> list[Opinion]:
-        """Opinion of each clip: the lowest probability of the labels that it claims, and whether it passes."""
-        found = []
-        for row, own, passes in zip(heard, claims, self.passes(heard, claims), strict=True):
-            told = [float(row[label]) for label in own if not np.isnan(row[label])]
-            found.append(Opinion(min(told, default=None), bool(passes)))
-        return found
+    def opinions(self, heard: Floats, claims: Flags) -> list[Opinion]:
+        """Opinion of each clip: the lowest probability of the labels (N, K) that it claims, and whether it passes."""
+        lowest = np.where(claims & ~np.isnan(heard), heard, np.inf).min(axis=1).tolist()
+        passes = self.passes(heard, claims).tolist()
+        return [Opinion(None if low == np.inf else low, own) for low, own in zip(lowest, passes, strict=True)]
 
-    def passes(self, heard: Floats, claims: Sequence[Sequence[int]]) -> NDArray[np.bool_]:
+    def passes(self, heard: Floats, claims: Flags) -> Flags:
         """(N,) whether every claimed label reaches its bound; one that a model has no say on does."""
-        reached = np.isnan(heard) | (heard >= self.bounds)
-        return np.array([reached[row, list(own)].all() for row, own in enumerate(claims)], dtype=bool)
+        return np.asarray((~claims | np.isnan(heard) | (heard >= self.bounds)).all(axis=1))
 
 
 def fit_second_judge(
     features: Sequence[Sequence[Features]],
-    claims: Sequence[Sequence[int]],
-    ids: Sequence[str],
-    groups: Sequence[str],
-    labels: int,
+    clips: Sequence[GoldClip],
+    claims: Flags,
     multi_label: bool,
     config: SecondJudgeConfig,
     seed: int,
@@ -89,16 +86,14 @@ def fit_second_judge(
 
     Args:
         features: of each clip, followed by those of its recorded copies.
-        claims: label ids of each clip, the main one first.
-        groups: which clips belong together, such as parts of a recording; they share a fold.
+        clips: those of one group, such as parts of a recording, share a fold.
+        claims: (N, K) their labels.
         config: number of folds, ridge, and the bound.
 
     Returns none if the clips cannot be divided: all are of one group, or each is alone in its class.
     """
-    targets = np.zeros((len(claims), labels))
-    for row, own in enumerate(claims):
-        targets[row, list(own)] = 1
-    mains = [own[0] for own in claims]
+    targets, groups = claims.astype(np.float64), [clip.group or clip.clip_id for clip in clips]
+    mains = [clip.label_id for clip in clips]
     folds = min(config.folds, len(set(groups)), int(np.bincount(mains).max()))
     if folds < 2:
         return None
@@ -106,7 +101,7 @@ def fit_second_judge(
     with warnings.catch_warnings():
         # A class may have fewer clips than there are folds.
         warnings.simplefilter("ignore", UserWarning)
-        split = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(places, mains, list(groups))
+        split = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(places, mains, groups)
         halves = [(fit.tolist(), left_out) for fit, left_out in split]
     models, known = [], []
     for fold, (rows, left_out) in enumerate(halves):
@@ -116,8 +111,8 @@ def fit_second_judge(
         weights = np.full(len(heard), len(rows) / len(heard))
         models.append(fit_discriminant(heard, truth, weights, config.ridge / len(rows), multi_label, SCALES))
         known.append(truth.any(axis=0))
-    chance = targets.mean(axis=0) if multi_label else np.full(labels, 1 / labels)
+    chance = targets.mean(axis=0) if multi_label else np.full(claims.shape[1], 1 / claims.shape[1])
     unseen = np.concatenate([models[places[row]].logits(features[row][0][None]) for row in range(len(places))])
     temperature = fit_temperature(probabilities(unseen, multi_label), targets, multi_label)
-    fold_of = dict(zip(ids, places.tolist(), strict=True))
+    fold_of = {clip.clip_id: fold for clip, fold in zip(clips, places.tolist(), strict=True)}
     return SecondJudge(tuple(models), fold_of, np.stack(known), config.least * chance, temperature, multi_label)

@@ -89,12 +89,13 @@ class Job:
     ) -> Iterator[list[NDArray[np.float32]]]:
         """Augmented copies (T,) of each clip, none without an augmentation of waveforms."""
         noises = load_backgrounds(self.backgrounds, rate_hz) if self.backgrounds else ()
+        augmentation = self.augmentation
         for clip in clips.clips:
-            if self.augmentation is None or strength is None:
+            if augmentation is None or strength is None:
                 yield []
             else:
                 waveform = load_clip(clips.folder, clip, rate_hz)
-                yield augmented_copies(self.augmentation, waveform, rate_hz, strength, seed, clip.clip_id, noises)
+                yield augmented_copies(augmentation, waveform, rate_hz, strength, seed, clip.clip_id, noises)
 
 
 @dataclass(frozen=True, kw_only=True)

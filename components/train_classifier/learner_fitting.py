@@ -110,12 +110,7 @@ def _make(job: LearnerJob, folder: Path) -> None:
         np.save(folder / VALIDATION, heard)
     np.savez(folder / SPLITS, probabilities=best.unseen, targets=real.targets[splits[0][1]], grouped=_grouped(job))
     result = Fit(
-        **figures,
-        split_score=trial.score,
-        split_loss=trial.loss,
-        chosen=trial,
-        further_clips=len(best.further.features),
-        tried=[each.trial for each in tried],
+        **figures, chosen=trial, further_clips=len(best.further.features), tried=[each.trial for each in tried]
     )
     write(folder / RESULT, result)
     write_json(folder / SECONDS, time.monotonic() - start)

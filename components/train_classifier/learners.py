@@ -57,7 +57,7 @@ def train_learners(inputs: Inputs, trained: Trained) -> None:
         cells = {name: (learner, name, replicate) for name in classics}
         fits = {name: read(Fit, fitted[cell] / RESULT) for name, cell in cells.items() if cell in fitted}
         if fits:
-            best = min(fits, key=lambda name: fits[name].split_loss)
+            best = min(fits, key=lambda name: fits[name].chosen.loss)
             strength = fits[best].chosen.strength
             for name, method in joining.items():
                 job = inputs.learner_job(learner, name, replicate, method.model_copy(update={"classic": best}))

@@ -65,10 +65,11 @@ def prepare(folder: Path, preset: str, dataset: str, n: int, draws: int) -> None
 
 
 class Trial(NamedTuple):
-    """Similarities (N, K) of clips and label prompts, and the ids of the clips' labels."""
+    """Similarities (N, K) of clips and label prompts, the clips' labels (N, K), and the ids of their main ones."""
 
     similarity: np.ndarray
-    claims: list[tuple[int, ...]]
+    claims: np.ndarray
+    mains: list[int]
 
 
 def hear(gold: GoldSet, scorer: ClapScorer, clips: Sequence[GoldClip]) -> Trial:
@@ -76,7 +77,7 @@ def hear(gold: GoldSet, scorer: ClapScorer, clips: Sequence[GoldClip]) -> Trial:
     prompts = scorer.embed_text([template_caption(label) for label in gold.labels])
     rate = scorer.sample_rate_hz
     embedded = scorer.embed_audio((gold.load(clip, rate) for clip in clips), rate)
-    return Trial(embedded @ prompts.T, [gold.label_ids(clip) for clip in clips])
+    return Trial(embedded @ prompts.T, gold.targets(clips), [clip.label_id for clip in clips])
 
 
 def measure(folder: Path) -> tuple[list[Row], list[Row]]:
@@ -92,7 +93,8 @@ def measure(folder: Path) -> tuple[list[Row], list[Row]]:
         for name, trial in held_out.items():
             for on, figures in separation(trial).items():
                 apart.setdefault((name, on), []).append(figures)
-        validation = claim_scores(*hear(gold, ClapScorer.load(scorers["fine-tuned"]), gold.val(replicate)))
+        heard = hear(gold, ClapScorer.load(scorers["fine-tuned"]), gold.val(replicate))
+        validation = claim_scores(heard.similarity, heard.claims)
         for config, found in zip(CANDIDATES, trials, strict=True):
             threshold = calibrate(config, *validation)
             bound = threshold.min_margin if threshold.min_score is None else threshold.min_score
@@ -111,8 +113,8 @@ def separation(trial: Trial) -> dict[str, dict[str, float]]:
         By `score` and `margin`: `auc`, and `wrong_kept_75`, `wrong_kept_90`: the share of wrong claims that pass a
         bound which keeps 75 or 90 % of these right ones.
     """
-    rows, planted = planted_claims(trial.similarity.shape[1], trial.claims)
-    right, wrong = claim_scores(*trial), claim_scores(trial.similarity[rows], planted)
+    rows, planted = planted_claims(trial.claims, trial.mains)
+    right, wrong = claim_scores(trial.similarity, trial.claims), claim_scores(trial.similarity[rows], planted)
     found = {}
     for place, name in enumerate(("score", "margin")):
         good, bad = right[place], wrong[place]

@@ -51,7 +51,7 @@ def decisions(
     labels = [f"label {number}" for number in range(3)]
     decided = decide(
         clips,
-        [[labels.index(label) for label in clip.labels] for clip in clips],
+        np.array([[label in clip.labels for label in labels] for clip in clips]),
         np.stack(embeddings),
         PROMPTS,
         GOLD,

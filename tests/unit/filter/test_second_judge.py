@@ -11,6 +11,7 @@ from common.errors import DataError
 from common.learners.statistics import SCALES
 from components.filter_audio.second_judge import SecondJudge, fit_second_judge
 from components.filter_audio.thresholds import planted_trial
+from tests.kit.clips import gold_clip
 
 LABELS = 3
 CENTRES = np.random.default_rng(0).standard_normal((LABELS, len(SCALES)))
@@ -31,17 +32,23 @@ def clips(mains: Sequence[int], first: int = 0, spread: float = 2.0) -> list[np.
 
 def fit(
     features: Sequence[np.ndarray],
-    claims: Sequence[Sequence[int]],
+    labels: Sequence[Sequence[int]],
     groups: Sequence[str] | None = None,
     multi_label: bool = False,
     **config: Any,
 ) -> SecondJudge | None:
-    """A judge fitted to clips with the ids 0, 1, 2 …"""
-    ids = [str(number) for number in range(len(claims))]
+    """A judge fitted to clips with the ids 0, 1, 2 …, the first of whose labels is the main one."""
+    gold = [
+        gold_clip(str(number), str(main), main, group=groups[number] if groups else None)
+        for number, (main, *_) in enumerate(labels)
+    ]
     settings = SecondJudgeConfig.model_validate({"kind": "stats", "least": 1, **config})
-    return fit_second_judge(
-        [[each] for each in features], claims, ids, groups or ids, LABELS, multi_label, settings, seed=0
-    )
+    return fit_second_judge([[each] for each in features], gold, claims(*labels), multi_label, settings, seed=0)
+
+
+def claims(*labels: Sequence[int]) -> np.ndarray:
+    """Whether a clip has a label."""
+    return np.array([[label in own for label in range(LABELS)] for own in labels])
 
 
 def judge(features: Sequence[np.ndarray], mains: Sequence[int], **arguments: Any) -> SecondJudge:
@@ -53,10 +60,10 @@ def judge(features: Sequence[np.ndarray], mains: Sequence[int], **arguments: Any
 
 def test_right_labels_pass_and_planted_ones_are_refused() -> None:
     fitted = judge(clips(MAINS), MAINS)
-    heard, claims = fitted.hear(clips(FRESH, 50), ["0"] * len(FRESH)), [(label,) for label in FRESH]
-    figures = planted_trial(fitted.passes, heard, claims)
+    heard, own = fitted.hear(clips(FRESH, 50), ["0"] * len(FRESH)), np.eye(LABELS, dtype=bool)[FRESH]
+    figures = planted_trial(fitted.passes, heard, own, FRESH)
     assert figures["recall"] > 0.9 and figures["wrong_kept"] < 0.1
-    for opinion in fitted.opinions(heard, claims):
+    for opinion in fitted.opinions(heard, own):
         assert opinion.probability is not None and opinion.passes == (opinion.probability >= 1 / LABELS)
 
 
@@ -77,27 +84,28 @@ def test_a_higher_bound_accepts_fewer() -> None:
     counts = []
     for least in (0.5, 1.0, 2.0, 3.1):
         fitted = judge(noisy, MAINS, least=least)
-        counts.append(int(fitted.passes(fitted.hear(fresh, ["0"] * len(fresh)), [(label,) for label in FRESH]).sum()))
+        heard = fitted.hear(fresh, ["0"] * len(fresh))
+        counts.append(int(fitted.passes(heard, np.eye(LABELS, dtype=bool)[FRESH]).sum()))
     assert counts == sorted(counts, reverse=True) and counts[0] > counts[1] > counts[3] == 0
 
 
 def test_a_label_that_no_other_clip_has_is_not_judged() -> None:
     mains = [0] * 5 + [1] * 5 + [2]
     fitted = judge(clips(mains), mains)
-    unknown, known = fitted.opinions(fitted.hear([clip(0, 99)] * 2, ["10", "10"]), [(2,), (1,)])
+    unknown, known = fitted.opinions(fitted.hear([clip(0, 99)] * 2, ["10", "10"]), claims([2], [1]))
     assert unknown.passes and unknown.probability is None
     assert not known.passes and known.probability is not None
 
 
 def test_of_several_labels_each_must_reach_its_share_of_the_gold_clips() -> None:
-    claims = [(0,), (1,), (2,), (0, 1), (1, 2), (0, 1)] * 4
-    features = [np.sum(clips(own, number), axis=0) for number, own in enumerate(claims)]
-    fitted = fit(features, claims, multi_label=True)
+    labels = [(0,), (1,), (2,), (0, 1), (1, 2), (0, 1)] * 4
+    features = [np.sum(clips(own, number), axis=0) for number, own in enumerate(labels)]
+    fitted = fit(features, labels, multi_label=True)
     assert fitted is not None
     np.testing.assert_allclose(fitted.bounds, [3 / 6, 4 / 6, 2 / 6])
     heard = np.array([[0.99, 0.99, 0.0]] * 2)
-    np.testing.assert_array_equal(fitted.passes(heard, [(0, 1), (0, 2)]), [True, False])
-    assert [opinion.probability for opinion in fitted.opinions(heard, [(0, 1), (0, 2)])] == [0.99, 0.0]
+    np.testing.assert_array_equal(fitted.passes(heard, claims([0, 1], [0, 2])), [True, False])
+    assert [opinion.probability for opinion in fitted.opinions(heard, claims([0, 1], [0, 2]))] == [0.99, 0.0]
 
 
 def test_there_is_no_judge_of_one_group_or_of_single_clips() -> None:

@@ -282,7 +282,7 @@ def make_filter() -> dict[str, Any]:
         judged = {"clips": len(own), "clap": 3, "second": 2, "both": len(own) - good - 3}
         told = {"by_recipe": {RECIPE: counts}, "reasons": reasons, "judged": judged}
         rounds.append({"round": number, **counts, **told})
-    threshold = {"kind": "margin", "min_score": None, "calibration_clips": 6}
+    threshold = {"kind": "margin", "min_score": None}
     planted = {"recall": 0.94, "wrong_kept": 0.08, "precision": 0.92}
     return {
         "rounds": rounds,
