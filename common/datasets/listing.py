@@ -9,8 +9,8 @@ from pathlib import Path
 from common.config.dataset import DatasetSpec
 from common.datasets.folders import list_folders
 from common.datasets.labelled import list_labelled
-from common.datasets.labels import check_labels
-from common.datasets.names import is_folder
+from common.datasets.labels import Notice, check_labels
+from common.datasets.names import first_names, is_folder
 from common.datasets.native import entries
 from common.datasets.rows import Listing
 from common.errors import ConfigError, DataError, unknown_name
@@ -37,6 +37,10 @@ def list_clips(spec: DatasetSpec) -> Listing:
         for label in row.labels:
             if label not in spec.classes:
                 raise DataError(f"dataset {spec.name}, {row.source}: {unknown_name('label', label, spec.classes)}")
+    held = {label for row in listing.rows for label in row.labels}
+    if absent := [repr(label) for label in spec.classes if label not in held]:
+        message = f"`classes:` names {first_names(absent, 10)}, of which no clip is listed: nothing learns them"
+        listing.notices.append(Notice("classes_without_clips", message))
     where = str(spec.labels or spec.audio or f"dataset {spec.name}")
     check_labels((label for row in listing.rows for label in row.labels), where, listing.spellings)
     listing.notices += listing.spellings.notices(spec.classes)

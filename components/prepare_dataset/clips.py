@@ -97,7 +97,10 @@ def store(
     """Check decoded audio `(C, T)`, convert it to the stored form, and store it if a folder is given."""
     seconds = audio.shape[-1] / info.sample_rate_hz
     if seconds < settings.min_duration_s:
-        detail = f"{audio.shape[-1]} samples ({seconds * 1000:.1f} ms); expected at least {settings.min_duration_s:g} s"
+        detail = (
+            f"{audio.shape[-1]} samples ({seconds * 1000:.1f} ms); expected at least {settings.min_duration_s:g} s; "
+            "lower prepare_dataset.min_duration_s for shorter sounds"
+        )
         return Drop(row.source, "too_short", detail, row.split)
     keep = audio if settings.channels == 2 and audio.shape[0] == 2 else to_mono(audio)
     if is_silent(keep, settings.silence_dbfs):

@@ -5,6 +5,7 @@ store one file), `splitting.py` (test split, duplicates, warnings, replicates), 
 group), `health.py` (health.json), `run.py` (output folders), `doctor.py` (the same checks before a run).
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ from components.prepare_dataset.splitting import SHARED_SEED
 HARMLESS = frozenset({"duplicate_row"})
 """Reasons that do not count as bad audio."""
 _NAMED = 50
+_ADDRESS = re.compile(r"(?i)[a-z][a-z0-9+.-]+:/")
 
 log = get_logger("prepare_dataset")
 
@@ -115,6 +117,8 @@ def _hinted(dropped: list[Drop], rows: list[Row]) -> Iterator[Drop]:
     paths, finder = {row.source: row.path for row in rows if row.source in absent}, NameFinder()
     for drop in dropped:
         hint = finder.hint(paths[drop.source]) if drop.source in absent else ""
+        if drop.source in absent and _ADDRESS.match(drop.source):
+            hint = "; an address is not fetched: download the file, and give its path"
         yield replace(drop, detail=drop.detail + hint)
 
 

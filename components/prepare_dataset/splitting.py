@@ -75,7 +75,7 @@ def split_clips(
     _hold_out_test(splits, sorted(clips, key=lambda clip: clip.clip_id), labels, spec, settings)
     _drop_duplicates(splits)
     _drop_groups_of_test(splits)
-    _check_classes(splits, labels)
+    _check_classes(splits, labels, clips)
     total = _training_total(splits, n)
     splits.shared = total == len(splits.pool)
     for replicate in replicates:
@@ -195,21 +195,37 @@ def _drop_groups_of_test(splits: Splits) -> None:
             clips[:] = apart
 
 
-def _check_classes(splits: Splits, labels: Sequence[str]) -> None:
+def _check_classes(splits: Splits, labels: Sequence[str], clips: Sequence[Clip]) -> None:
     counts = count_labels(splits.pool)
     needed = 1 if splits.official_validation else 2
     for label in labels:
         if counts[label] < needed:
             parts = "training" if needed == 1 else "training and validation"
+            where = f"outside the test split{_elsewhere(splits, label, clips)}"
             raise DataError(
-                f"class {label!r} has {counts[label]} usable clip(s) outside the test split; expected at least "
-                f"{needed} for {parts}; add clips or leave the class out"
+                f"class {label!r} has {counts[label]} usable clip(s) {where}; expected at least {needed} for "
+                f"{parts}; add clips, put fewer into the test split, or leave the class out"
             )
     for name, clips in (("test", splits.test), ("validation", splits.official_validation)):
         absent = sorted(set(labels) - labels_of(clips))
         if clips and absent:
-            message = f"the {name} split has no clips of {', '.join(map(repr, absent))}"
+            meaning = "the figures say nothing of them" if name == "test" else "what is chosen on it is uncertain"
+            message = f"the {name} split has no clips of {', '.join(map(repr, absent))}: {meaning}"
             splits.warn(f"{name}_lacks_classes", message, of_test=name == "test")
+
+
+def _elsewhere(splits: Splits, label: str, clips: Sequence[Clip]) -> str:
+    """Where the other clips of a class are, in brackets; empty where it has no others."""
+    own = {clip.source for clip in clips if label in clip.labels}
+    lost = [drop.reason for drop in splits.dropped if drop.source in own]
+    counts = {
+        "in it": count_labels(splits.test)[label],
+        "for validation": count_labels(splits.official_validation)[label],
+        "left out as copies of clips of other splits": sum(reason.startswith("duplicate_of_") for reason in lost),
+        "left out since their group has test clips": lost.count("group_in_test"),
+    }
+    told = ", ".join(f"{count} {words}" for words, count in counts.items() if count)
+    return f" ({told})" if told else ""
 
 
 def _warn_of_unseen(splits: Splits, labels: Sequence[str]) -> None:

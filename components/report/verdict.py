@@ -6,10 +6,14 @@ from common.config.learners import find_learner
 from common.config.methods import BASELINE, BEST_CLASSIC, COMBINED, SUBJECT
 from common.contracts.evaluation import Best, Difference, Evaluation, MethodScores
 from common.contracts.report import Verdict
+from common.datasets.names import first_names
+from common.pages.direction import isolated
 from common.pages.numbers import percent, points
 from common.study.comparisons import FIGURES, MIN_REPLICATES, reliable
 from components.report.wording import pair
 
+FEW_TEST_CLIPS = 20
+"""Fewer are named as a caution: one clip is more than 5 %."""
 _STATES = {1: "improved", -1: "worse", 0: "unclear"}
 
 
@@ -120,6 +124,11 @@ def _plural(count: int, word: str) -> str:
 
 def _cautions(evaluation: Evaluation, row: Difference | None) -> list[str]:
     cautions, test = [], evaluation.test
+    if lacking := [isolated(label) for label, count in test.per_class.items() if not count]:
+        cautions.append(f"No test clip has the label {first_names(lacking, 5)}: the figures say nothing of it.")
+    if 0 < test.clips < FEW_TEST_CLIPS:
+        share = percent(1 / test.clips)
+        cautions.append(f"Only {_plural(test.clips, 'test clip')}: one of them, heard rightly or not, counts {share}.")
     if evaluation.leaks.shared_groups:
         cautions.append("Some groups have clips in both training and test; see Data health.")
     cautions += evaluation.heard

@@ -97,7 +97,7 @@ def run(options: argparse.Namespace) -> int:
             print(*_nearness_text(config.pretrain_t2a.start, near), sep="\n")
         if named:
             print(*_named_text(*named), sep="\n")
-        if found.health.counts["listed"]:
+        if found.health.counts.get("train"):
             print(_estimate_text(options.preset, work))
         if checks:
             print("\n".join(["cluster:", *(f"  {check}" for check in checks), f"  {'verdict':<10} {verdict(checks)}"]))

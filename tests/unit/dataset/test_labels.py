@@ -96,6 +96,11 @@ def test_labels_that_may_stand_for_no_value_are_kept_and_told_with_their_rows(tm
     assert from_csv(tmp_path, "rain", label, classes=("rain", label)).notices == []
 
 
+def test_a_class_of_which_no_clip_is_listed_is_told(tmp_path: Path) -> None:
+    ((code, message, _),) = from_csv(tmp_path, "rain", "dog", classes=("dog", "rain", "wind")).notices
+    assert code == "classes_without_clips" and "'wind', of which no clip is listed" in message
+
+
 @pytest.mark.parametrize(("label", "several"), [("dog;rain", False), ("thunder| dog", False), ("dog, rain", True)])
 def test_labels_that_read_like_several_are_told(tmp_path: Path, label: str, several: bool) -> None:
     listing = from_csv(tmp_path, "dog", "rain", label, multi_label=several)

@@ -96,6 +96,7 @@ def test_absolute_paths_are_found_too(tmp_path: Path) -> None:
         ("a", ["a.wav"], "beside it: 'a.wav'"),
         ("clips/a.wav", ["a.wav"], "there is no folder"),
         ("b.wav", ["a.wav"], "no such file"),
+        ("https:/x.org/a.wav", ["a.wav"], "an address is not fetched: download the file"),
     ],
 )
 def test_what_stands_beside_an_absent_file_is_told(tmp_path: Path, listed: str, there: list[str], hint: str) -> None:

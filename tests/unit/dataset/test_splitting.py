@@ -194,6 +194,11 @@ def test_what_does_not_fit_is_said(clip: Make) -> None:
         split([*clips, clip(0, "e"), clip(1, "e")])
     with pytest.raises(DataError, match=r"class 'e' has 0 usable clip.*outside the test split"):
         split([*[clip(i, x, "test" if i < 3 else "train") for x in "ab" for i in range(9)], clip(0, "e", "test")])
+    with pytest.raises(DataError, match=r"outside the test split \(20 in it\); .*put fewer into the test split"):
+        split(clips, test=0.99)
+    same = [clip(i, label, content="one") for label in "ab" for i in range(9)]
+    with pytest.raises(DataError, match=r"\(\d in it, \d left out as copies of clips of other splits\)"):
+        split(same)
     with pytest.raises(DataError, match="test: split, but no splits are given"):
         split(clips, test="split")
     with pytest.raises(DataError, match="no clip is in the test split"):

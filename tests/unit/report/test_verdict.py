@@ -122,6 +122,15 @@ def test_a_fixed_gold_set_is_named() -> None:
     assert verdict(with_intervals(HIGHER, None), fixed_gold_set=True)["text"].startswith("For this gold set: ")
 
 
+def test_few_test_clips_and_labels_without_any_are_cautions() -> None:
+    evaluation = with_intervals(HIGHER, HIGHER)
+    assert not any("test clip" in caution for caution in verdict(evaluation, fixed_gold_set=False)["cautions"])
+    evaluation["test"] = {"clips": 4, "groups": 0, "per_class": {"dog": 4, "rain": 0, "כלב": 0}}
+    lacking, few, *_ = verdict(evaluation, fixed_gold_set=False)["cautions"]
+    assert lacking == "No test clip has the label rain, \u2068כלב\u2069: the figures say nothing of it."
+    assert few == "Only 4 test clips: one of them, heard rightly or not, counts 25.0 %."
+
+
 def test_failures_few_groups_and_few_replicates_are_cautions_and_leaks_stand_in_the_verdict() -> None:
     evaluation = with_intervals(HIGHER, HIGHER)
     evaluation["leaks"] |= {"test_clips": 2, "shared_groups": ["speaker 1"]}
