@@ -218,7 +218,8 @@ class _Builder:
         for (number, key), group in groupby(entries, key=lambda entry: (entry.hash, entry.key)):
             files: list[str | None] = []
             seen: set[tuple[str | None, str | None]] = set()
-            lost = "absent_audio", f"there is no audio for {key!r:.200} in {self._root}"
+            expected = "; captions name files by their path from there, with the suffix" * self._captions_name_files
+            lost = "absent_audio", f"there is no audio for {key!r:.200} in {self._root}{expected}"
             for entry in group:
                 if entry.kind == _AUDIO:
                     files.append(entry.file)

@@ -149,6 +149,9 @@ def _named_text(counts: dict[str, int], near: list[Nearness]) -> list[str]:
 
 def _nearest(near: list[Nearness], nothing: str) -> list[str]:
     said = {each.label: f"nearest is {each.concept} ({each.shared:.0%} of the words)" for each in near if each.concept}
+    # A label of the clip goes before its caption, and clips of several labels are not taken for one.
+    whole = "named only by clips that have another label too, such as"
+    said |= {each.label: f"{whole} {each.concept}" for each in near if each.shared == 1}
     return [f"  {each.label}: {said.get(each.label, nothing)}" for each in near]
 
 

@@ -66,7 +66,9 @@ def rows_of(values: dict[str, Any]) -> list[CaptionRow]:
         return [CaptionRow(file_stem(file), file, clean_caption(caption), clean_label(label))]
     except BadRow as bad:
         reason = str(bad).partition(":")[0]
-        raise BadRow(reason, f"{expected}, {found}") from bad
+        # Surrogates stand for bytes that are no UTF-8.
+        remedy = "; save the captions file in UTF-8" if reason == "not_utf8" else ""
+        raise BadRow(reason, f"{expected}, {found}{remedy}") from bad
 
 
 FORMAT = Format(_read, frozenset(COLUMNS), suffixes=_LINES)
