@@ -72,6 +72,20 @@ def test_exact_and_near_copies_are_counted_apart() -> None:
     assert found.test_clips == 2
 
 
+def test_short_clips_that_are_alike_are_no_copies_and_those_at_another_level_are() -> None:
+    """Over a few periods any two vowels of one pitch correlate."""
+    time = np.arange(800) / 16000
+
+    def vowel(second: float) -> np.ndarray:
+        return (np.sin(2 * np.pi * 200 * time) + second * np.sin(2 * np.pi * 600 * time)).astype(np.float32)
+
+    test = clip_set("t", [vowel(0.3)], np.ones((1, 1)))
+    other = clip_set("g", [vowel(-0.1), 0.5 * vowel(0.3)], np.ones((2, 1)))
+    assert waveform_correlation(vowel(0.3), vowel(-0.1)) > 0.9
+    found = find_leaks(test, [other], Limits(cosine=0.98, correlation=0.9, neighbours=5))
+    assert [(pair.clip, pair.kind) for pair in found.pairs] == [("g1", "near")]
+
+
 def test_a_fingerprint_hears_samples_and_not_rounding() -> None:
     wave = noise(0)
     assert fingerprint(wave) == fingerprint(pcm16(wave) / np.float32(32768))
