@@ -15,7 +15,8 @@ from common.captions.secrets import check_key
 from common.config.dataset import DatasetSpec
 from common.config.methods import resolve_methods
 from common.config.run import RunConfig, load_preset, with_llm_endpoint, with_reused_t2a
-from common.datasets.listing import is_here, where_to_get
+from common.datasets.listing import is_here, list_clips, where_to_get
+from common.datasets.names import first_names
 from common.datasets.registry import (
     check_training_clips,
     corpus_id_files,
@@ -30,7 +31,7 @@ from common.models.registry import check_fetched, check_shipped
 from common.storage import open_store
 from common.study.cells import check_history, parse_cells
 from components.plan.planning import check_corpus
-from components.prepare_corpus.doctor import check_corpus_labels
+from components.prepare_corpus.doctor import check_corpus_labels, named_labels
 from components.pretrain_t2a.published import finished_model
 from pipelines.cluster.api import Connection
 from pipelines.cluster.placement import load_profile
@@ -198,12 +199,33 @@ def _parameters(wanted: Sequence[Wanted], options: argparse.Namespace, config: R
             check_shipped(config)
         check_writers(config, options.methods)
         bring(wanted, options.fetch == "1")
-        for ids in {corpus_id_files(each.spec) for each in wanted} if config.pretrain_classifier.optim else ():
-            check_corpus_labels(config.prepare_corpus, config.seed, ids)
+        for each in wanted:
+            _check_captions(each, config, options.methods)
         found = [local_parameters(each) for each in wanted]
     for parameters in found:
         check_parameter("the dataset's YAML", parameters["dataset"])
     return found
+
+
+def _check_captions(wanted: Wanted, config: RunConfig, methods: str) -> None:
+    """Check, where captions of the corpus are on this machine, what the whole run would fail without.
+
+    Raises:
+        ConfigError: all methods take corpus clips by label, and the captions name no class.
+        DataError: a classifier is to be trained on the labels of a corpus that has none; or the captions are refused.
+    """
+    spec = resolve_dataset(wanted.source)
+    by_label = all(method.of_label for method in resolve_methods(methods, config.methods).values())
+    if config.pretrain_classifier.optim is not None:
+        check_corpus_labels(config.prepare_corpus, config.seed, corpus_id_files(spec))
+    if by_label and spec.reader != "procedural_demo" and spec.pushed is None:
+        labels = sorted({label for row in list_clips(spec).rows for label in row.labels})
+        named = named_labels(config.prepare_corpus, labels, True, config.seed, corpus_id_files(spec))
+        if named and not any(named[0].values()):
+            raise ConfigError(
+                f"all methods of this run take corpus clips by label, and the captions of the corpus name none of the "
+                f"classes of {spec.name} ({first_names(labels, 5)}): name other methods in METHODS too, such as gold"
+            )
 
 
 def check_writers(config: RunConfig, methods: str) -> None:

@@ -143,6 +143,21 @@ def test_a_classifier_is_not_trained_on_a_corpus_without_labels(
     check_corpus_labels(corpus(tmp_path, "file,caption,label\na.wav,a dog,dog\nb.wav,rain,\n"), 0)
 
 
+def test_a_run_of_methods_by_label_alone_is_refused_where_no_class_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus(tmp_path, "file,caption\na.wav,a dog\nb.wav,a bird\n")
+    for label in ("rain", "wind"):
+        (tmp_path / "set" / label).mkdir(parents=True)
+        (tmp_path / "set" / label / "1.wav").touch()
+    own = f"prepare_corpus.source=folder prepare_corpus.audio_dir={tmp_path} prepare_corpus.captions_file="
+    command = ["run-pipeline", f"--dataset={tmp_path / 'set'}", f"--runs={tmp_path / 'runs'}"]
+    command += [f"--overrides={own}{tmp_path / 'captions.csv'}", "--methods=corpus_label"]
+    assert main(command) == 2
+    assert "name none of the classes of set (rain, wind): name other methods" in capsys.readouterr().err
+    assert not list((tmp_path / "runs").glob("*"))
+
+
 def test_without_the_audio_there_is_a_problem(tmp_path: Path) -> None:
     settings = corpus(tmp_path, "file,caption\na.wav,a dog\n").model_copy(update={"audio_dir": str(tmp_path / "away")})
     with pytest.raises(DataError, match="away is no folder"):
