@@ -104,7 +104,9 @@ class Profile(Frozen):
     cluster: bool = Field(default=True, description="false: images only, no Kubernetes settings")
     gpu_type: str = Field(default="nvidia.com/gpu", description="the extended resource of the GPUs")
     defaults: Resources = Resources()
-    stages: dict[str, Resources] = Field(default={}, description="stage to resources; others get `defaults`")
+    stages: dict[str, Resources] = Field(
+        default={}, description="stage to resources; what one does not state, and other stages, come from `defaults`"
+    )
     retry: Retry = Retry()
     parallel_cells: int = Field(
         default=1,
@@ -145,8 +147,9 @@ class Profile(Frozen):
         return self
 
     def resources(self, stage: str) -> Resources:
-        """Resources of `stage`: its own, else the defaults."""
-        return self.stages.get(stage, self.defaults)
+        """Resources of `stage`: its own, and what they do not state from the defaults."""
+        own = self.stages.get(stage)
+        return self.defaults if own is None else self.defaults.model_copy(update=own.model_dump(exclude_unset=True))
 
     def selector_of(self, stage: str) -> dict[str, str]:
         """Labels of the nodes that `stage` may run on."""
@@ -168,7 +171,8 @@ def load_profile(name: str) -> Profile:
 
     Args:
         name: name of a profile in `pipelines/profiles`, or path of a YAML file; its fields replace those of the profile
-            that it `extends`, if it names one.
+            that it `extends`, if it names one. Of `stages`, `defaults` and `retry` only the fields that it states do;
+            `stages: {}` leaves none.
 
     Raises ConfigError: the profile is unknown, or has a bad value.
     """
@@ -178,11 +182,25 @@ def load_profile(name: str) -> Profile:
     try:
         stated = parse_yaml(path.read_text(encoding="utf-8")) or {}
         if base := stated.pop("extends", ""):
-            stated = load_profile(base).model_dump(exclude_unset=True) | stated
+            stated = _over(load_profile(base).model_dump(exclude_unset=True), stated)
         return Profile.model_validate(stated)
     except (yaml.YAMLError, ValidationError) as error:
         first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
         raise ConfigError(f"profile {path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+
+def _over(base: dict[str, Any], stated: dict[str, Any]) -> dict[str, Any]:
+    """Fields of a profile over those of the one that it extends."""
+    merged = base | stated
+    for name in ("defaults", "retry", "stages"):
+        before, own = base.get(name), stated.get(name)
+        if isinstance(before, dict) and isinstance(own, dict) and own:
+            merged[name] = before | own
+    if isinstance(stated.get("stages"), dict):
+        for stage, own in stated["stages"].items():
+            if isinstance(own, dict):
+                merged["stages"][stage] = base.get("stages", {}).get(stage, {}) | own
+    return merged
 
 
 def image(stage: str, profile: Profile) -> str:

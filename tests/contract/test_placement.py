@@ -118,6 +118,43 @@ def test_the_tag_of_an_image_is_its_content_on_a_cluster() -> None:
     assert re.fullmatch(r"[0-9a-f]{16}", image("align_t2a", load_profile("one-gpu")).rsplit(":")[-1])
 
 
+def test_a_profile_that_extends_another_changes_of_a_stage_only_what_it_states(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(
+        "extends: one-gpu\nregistry: r.example.com/x\ndefaults: {memory: 24Gi}\nretry: {attempts: 5}\n"
+        "stages: {pretrain_t2a: {memory: 96Gi}, augment_captions: {gpus: 0}, report: {memory: 20Gi}}\n"
+        "gpu_tolerations: [{key: mine}]\n"
+    )
+    (tmp_path / "ours.yaml").write_text(f"extends: {tmp_path}/mine.yaml\nstages: {{pretrain_t2a: {{cpu: '16'}}}}\n")
+    before, mine, ours = (
+        load_profile(str(name)) for name in ("one-gpu", tmp_path / "mine.yaml", tmp_path / "ours.yaml")
+    )
+    changed = {
+        "pretrain_t2a": {"memory": "96Gi"},
+        "augment_captions": {"gpus": 0},
+        "report": {"memory": "20Gi"},
+        **{stage: {"memory": "24Gi"} for stage in STAGES.keys() - before.stages.keys() - {"report"}},
+    }
+    for stage in STAGES:
+        expected = before.resources(stage).model_copy(update=changed.get(stage, {}))
+        assert mine.resources(stage) == expected, stage
+    assert mine.retry == before.retry.model_copy(update={"attempts": 5})
+    assert [each.key for each in mine.gpu_tolerations] == ["mine"]
+    assert ours.resources("pretrain_t2a") == mine.resources("pretrain_t2a").model_copy(update={"cpu": "16"})
+
+
+def test_a_profile_for_nodes_without_gpus_takes_all_stages_away(tmp_path: Path) -> None:
+    (tmp_path / "cpu.yaml").write_text("extends: one-gpu\nstages: {}\n")
+    profile = load_profile(str(tmp_path / "cpu.yaml"))
+    assert {profile.resources(stage) for stage in STAGES} == {load_profile("one-gpu").defaults}
+
+
+@pytest.mark.parametrize("stages", ["[]", "null", "{pretrain_t2a: 3}", "{pretrain_t2a: {gpu: 1}}"])
+def test_stages_of_another_form_are_refused_by_name(tmp_path: Path, stages: str) -> None:
+    (tmp_path / "mine.yaml").write_text(f"extends: one-gpu\nstages: {stages}\n")
+    with pytest.raises(ConfigError, match=r"mine.yaml: stages"):
+        load_profile(str(tmp_path / "mine.yaml"))
+
+
 def test_a_profile_with_an_unknown_stage_or_name_is_refused(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text("description: x\nstages: {align: {gpus: 1}}\n")
