@@ -79,15 +79,13 @@ def check_cells_per_run(cells: int, most: int) -> None:
         )
 
 
-def study_id(cells: tuple[Cell, ...], preset: str, methods: str, replicates: int, overrides: str) -> str:
-    """Short hash of a study's request."""
-    asked = [[cell.model_dump(mode="json") for cell in cells], preset, methods, replicates, overrides]
-    return hash_json(asked)[:16]
-
-
 def night_scope(run: str) -> str:
     """Scope in the store for the work of a night, by the id of its run, so that no night reuses another's work."""
-    return f"nights/{re.sub(r'[^A-Za-z0-9_-]', '-', run)}"
+    return f"nights/{_plain(run)}"
+
+
+def _plain(run: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_-]", "-", run)
 
 
 class Record(Contract):
@@ -98,27 +96,29 @@ class Record(Contract):
 
 
 class Records:
-    """Reports of a study's cells in the run store.
+    """Reports of a study's cells in the run store, by the id of the study's run.
 
     A failed cell leaves no output for a later task, so each finished cell stores its report here.
     """
 
-    def __init__(self, study: str) -> None:
-        self._objects: ObjectStore = open_store(store_uri()).child(f"study/{study}")
+    def __init__(self, run: str) -> None:
+        self._objects: ObjectStore = open_store(store_uri()).child(f"study/{_plain(run)}")
 
-    def begin(self, cells: tuple[Cell, ...]) -> None:
-        """Start the clock and delete earlier reports, so that what fails now shows no old report."""
-        self._objects.delete(_REPORTED)
-        for cell in cells:
-            self._objects.delete(f"{cell.key}.json")
+    def begin(self) -> None:
+        """Start the clock."""
         self._objects.write_bytes(_BEGAN, json.dumps(time.time()).encode())
+
+    def clear(self) -> None:
+        """Delete all that is recorded, once nobody asks for it."""
+        for key in self._objects.list():
+            self._objects.delete(key)
 
     def finish(self, state: str) -> None:
         """Store the state of the study's report, `complete` or `incomplete`, once the report is written."""
         self._objects.write_bytes(_REPORTED, json.dumps(state).encode())
 
     def state(self) -> str | None:
-        """State of the study's report; None when it was not written since the study began."""
+        """State of the study's report; None when it was not written."""
         if self._objects.size(_REPORTED) is None:
             return None
         return str(json.loads(self._objects.read_bytes(_REPORTED)))

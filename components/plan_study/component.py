@@ -20,7 +20,7 @@ def plan_study(
 
     Args:
         history: history that the study belongs to as a night, whose work is kept apart; empty = no night.
-        run_id: id of this run; scopes the work of a night.
+        run_id: id of this run, under which its cells are recorded; scopes the work of a night.
         cells_per_run: most cells that the place of this run bears.
     """
     from components.plan_study.run import run

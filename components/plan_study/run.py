@@ -11,15 +11,7 @@ from common.config.run import load_preset
 from common.datasets.registry import check_training_clips, find_dataset
 from common.log import event, get_logger
 from common.models.licences import check_use
-from common.study.cells import (
-    MAX_CELLS,
-    Records,
-    check_cells_per_run,
-    check_history,
-    night_scope,
-    parse_cells,
-    study_id,
-)
+from common.study.cells import MAX_CELLS, Records, check_cells_per_run, check_history, night_scope, parse_cells
 from common.study.costs import check_budget, estimate
 
 log = get_logger("plan_study")
@@ -32,8 +24,8 @@ def run(
     replicates: int,
     overrides: str,
     budget: float,
-    history: str = "",
-    run_id: str = "",
+    history: str,
+    run_id: str,
     cells_per_run: int = MAX_CELLS,
 ) -> list[dict[str, Any]]:
     """Cells for the loop, each with its overrides and the key of its report; arguments as in `component.py`.
@@ -53,9 +45,8 @@ def run(
     clips, clip_s = [cell.names()[1] for cell in listed], [cell.clip_s() for cell in listed]
     cost = estimate(clips, preset, chosen, replicates, clip_s=clip_s, config=config)
     check_budget(cost, budget)
-    study = study_id(listed, preset, methods, replicates, overrides)
-    Records(study).begin(listed)
-    event(log, "planned", study=study, cells=len(listed), items=cost.items, hours=cost.hours, money=cost.money)
+    Records(run_id).begin()
+    event(log, "planned", study=run_id, cells=len(listed), items=cost.items, hours=cost.hours, money=cost.money)
     # A night takes up no earlier work.
     own = f"{overrides} scope={night_scope(run_id)}".strip() if history else overrides
-    return [{**cell.model_dump(mode="json"), "overrides": own, "study": study, "key": cell.key} for cell in listed]
+    return [{**cell.model_dump(mode="json"), "overrides": own, "study": run_id, "key": cell.key} for cell in listed]

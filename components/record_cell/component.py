@@ -9,7 +9,7 @@ def record_cell(results: Input[Dataset], study: str, key: str, code_version: str
 
     Args:
         results: report of the cell, from report.
-        study: key of the study in the run store.
+        study: id of the study's run.
         key: key of the cell within the study.
     """
     from components.record_cell.run import run

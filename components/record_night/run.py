@@ -8,7 +8,7 @@ from common.contracts.study import Asked, Night, Study
 from common.log import event, get_logger
 from common.runtime.stage import Figures, stage
 from common.storage import open_store, store_uri, write_text
-from common.study.cells import History, night_scope
+from common.study.cells import History, Records, night_scope
 from components.record_night.night import done_with, failures, fallen, figures_of, good_before, seconds_of, slower
 from components.record_night.page import page
 
@@ -21,7 +21,7 @@ def run(
     """Append the night to its history and render the trend page; `component.py` describes the arguments.
 
     The items of a good night are deleted from the store, since no other night reuses them; those of the last bad night
-    stay for inspection.
+    stay for inspection. So are the records of the cells of the night before.
 
     Raises:
         StorageError: the study is damaged, or the store cannot be read or written.
@@ -58,5 +58,7 @@ def run(
             work = store.child(night_scope(run_id))
             for key in work.list():
                 work.delete(key)
+        for before in nights[-2:-1]:
+            Records(before.run).clear()
         running.record({"state": told.state, "findings": len(findings), "compared_with": len(good)})
     return running.figures

@@ -10,6 +10,7 @@ def report_study(
     methods: str,
     seeds: int,
     overrides: str,
+    run_id: str,
     code_version: str,
     study: Output[Dataset],
     html: Output[HTML],
@@ -21,6 +22,7 @@ def report_study(
     Arguments that are not listed are parameters of the study (`pipelines/dags/benchmark.py`).
 
     Args:
+        run_id: id of this run, under which its cells are recorded.
         study: study.json, study.html and study.md.
         html: the study's report, shown on the run's page.
         markdown: the tables, shown on the run's page.
@@ -28,5 +30,5 @@ def report_study(
     from components.report_study.run import run
 
     metrics.metadata |= run(
-        cells, preset, methods, int(seeds), overrides, study.path, html.path, markdown.path, metrics.path
+        cells, preset, methods, int(seeds), overrides, run_id, study.path, html.path, markdown.path, metrics.path
     )

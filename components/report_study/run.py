@@ -7,7 +7,7 @@ from common.config.run import load_preset
 from common.contracts.base import write
 from common.runtime.stage import Figures, stage
 from common.storage import write_text
-from common.study.cells import Records, parse_cells, study_id
+from common.study.cells import Records, parse_cells
 from common.study.costs import estimate
 from components.report_study.page import markdown, page
 from components.report_study.study import study
@@ -19,6 +19,7 @@ def run(
     methods: str,
     replicates: int,
     overrides: str,
+    run_id: str,
     study_path: str,
     html_path: str,
     markdown_path: str,
@@ -35,7 +36,7 @@ def run(
     with stage("report_study", config, metrics_path, {"study": study_path}) as running:
         listed, settings = parse_cells(cells), load_preset(preset, overrides)
         chosen = resolve_methods(methods, settings.methods)
-        records = Records(study_id(listed, preset, methods, replicates, overrides))
+        records = Records(run_id)
         clips, clip_s = [cell.names()[1] for cell in listed], [cell.clip_s() for cell in listed]
         cost = estimate(clips, preset, chosen, replicates, clip_s=clip_s, config=settings)
         measured = [(cell, records.read(cell)) for cell in listed]

@@ -40,7 +40,7 @@ def study_cells(profile: Profile) -> Any:
                 seeds=seeds,
                 overrides=cell.overrides,
             )
-            # Never cached: planning a study clears the reports of an earlier attempt.
+            # Never cached: each run of a study has records of its own.
             stage(record_cell, results=run.outputs["results"], study=cell.study, key=cell.key).set_caching_options(
                 False
             )
@@ -56,13 +56,14 @@ def study_end(profile: Profile) -> Any:
     def end_of_study(cells: str, preset: str, methods: str, seeds: int, overrides: str, history: str) -> None:
         """Report the study, and record the night if the study is one."""
         asked = {"preset": preset, "methods": methods, "seeds": seeds, "overrides": overrides}
-        reported = stage(report_study, cells=cells, **asked).set_caching_options(False)
+        run_id = dsl.PIPELINE_JOB_ID_PLACEHOLDER
+        reported = stage(report_study, cells=cells, run_id=run_id, **asked).set_caching_options(False)
         with dsl.If(history != "", name="night"):
             stage(
                 record_night,
                 study=reported.outputs["study"],
                 history=history,
-                run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+                run_id=run_id,
                 code=joint_code_version(STAGES),
                 place=profile.description,
             ).set_caching_options(False)
@@ -122,7 +123,6 @@ def benchmark_pipeline(profile: Profile) -> Any:
             plan_study, budget=budget, history=history, run_id=run_id, cells_per_run=most, **asked
         ).set_caching_options(False)
         study = whole_study(planned=planned.output, history=history, **asked).set_display_name("Study")
-        judged = stage(judge_study, history=history, run_id=run_id, **asked)
-        judged.set_caching_options(False).after(study)
+        stage(judge_study, history=history, run_id=run_id).set_caching_options(False).after(study)
 
     return benchmark

@@ -13,7 +13,7 @@ from common.contracts.study import Asked, Night, NightFigure, Study
 from common.errors import ConfigError, RegressionError, StorageError
 from common.storage import STORE_VARIABLE, open_store, write_json
 from common.storage.artifacts import write_sums
-from common.study.cells import History, Records, check_history, night_scope, parse_cells, study_id
+from common.study.cells import History, Records, check_history, night_scope
 from components.judge_study.run import run as judge_study
 from components.record_night.night import fallen, good_before, seconds_of, slower
 from components.record_night.page import page
@@ -23,7 +23,6 @@ from tests.kit.s3_server import BUCKET, s3_server
 
 ASKED = {"preset": "small", "seeds": 3, "overrides": ""}
 UNPUBLISHED = {"published": None, "difference": None}
-CELLS = '[{"dataset": "demo", "n": 50}]'
 
 
 def figure(mean: float, half: float = 0.05, method: str = "synthio") -> NightFigure:
@@ -90,12 +89,12 @@ def measure(tmp_path: Path, run: str, content: dict[str, Any]) -> Path:
 
 def judge(run: str = "", state: str | None = "complete") -> None:
     """Judge a study whose report has this state; with `run` the night of that run."""
-    listed = parse_cells(CELLS)
-    records = Records(study_id(listed, "small", "", 3, ""))
-    records.begin(listed)
+    records = Records(run or "a study")
+    records.clear()
+    records.begin()
     if state is not None:
         records.finish(state)
-    judge_study(CELLS, "small", "", 3, "", "try" if run else "", run)
+    judge_study("try" if run else "", run or "a study")
 
 
 def test_nights_are_kept_compared_and_judged_on_either_store(store: str, tmp_path: Path) -> None:
@@ -168,6 +167,15 @@ def test_of_all_nights_the_work_of_the_last_bad_one_is_kept(store: str, tmp_path
         left.append([key.split("/")[1] for key in objects.list("nights/")])
     other = night_scope("of another history").split("/")[1]
     assert left == [[other], ["2", other], ["2", other], ["4", other], ["4", other]]
+
+
+def test_a_night_keeps_the_records_of_its_own_cells_and_not_those_of_the_night_before(
+    store: str, tmp_path: Path
+) -> None:
+    for run in ("1", "2", "3"):
+        Records(run).begin()
+        measure(tmp_path, run, study())
+    assert list(open_store(store).list("study/")) == ["study/3/began.json"]
 
 
 def test_a_damaged_history_says_what_to_do(tmp_path: Path) -> None:

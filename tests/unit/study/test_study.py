@@ -59,7 +59,7 @@ def report(gold: float, synthio: float, dataset: str = "demo", n: int = 16, **mo
 def test_a_run_of_more_cells_than_its_place_bears_is_refused(most: int, refused: bool) -> None:
     told = pytest.raises(ConfigError, match=r"2 in one run.*bears 1") if refused else nullcontext()
     with told:
-        assert len(plan_study(CELLS, "tiny", "gold", 1, "", 0.0, cells_per_run=most)) == 2
+        assert len(plan_study(CELLS, "tiny", "gold", 1, "", 0.0, "", "1", most)) == 2
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_a_study_above_its_budget_is_refused_before_anything_starts(
 ) -> None:
     monkeypatch.setenv(STORE_VARIABLE, str(tmp_path / "store"))
     with pytest.raises(ConfigError, match="above the budget"):
-        plan_study(CELLS, "tiny", "", 3, "", 0.0001)
+        plan_study(CELLS, "tiny", "", 3, "", 0.0001, "", "1")
     command = ["--n", "16,32", "--seeds", "3", "--budget", "0.0001", "--runs", str(tmp_path / "runs")]
     assert main(["benchmark", *command]) == 2
     assert "above the budget" in capsys.readouterr().err and not (tmp_path / "runs").exists()
@@ -109,17 +109,19 @@ def test_a_failed_cell_is_named_and_the_others_keep_their_figures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(STORE_VARIABLE, str(tmp_path / "store"))
-    first, second = plan_study(CELLS, "tiny", "gold,synthio", 3, "", 0.0)
+    first, second = plan_study(CELLS, "tiny", "gold,synthio", 3, "", 0.0, "", "run-1")
     Records(first["study"]).write(first["key"], report(0.5, 0.6))
     out = tmp_path / "study"
-    report_study(CELLS, "tiny", "gold,synthio", 3, "", str(out), *(str(tmp_path / name) for name in ("h", "m", "f")))
+    # The same study, asked for again while this one runs.
+    (again, _) = plan_study(CELLS, "tiny", "gold,synthio", 3, "", 0.0, "", "run-2")
+    pages = (str(tmp_path / name) for name in ("h", "m", "f"))
+    report_study(CELLS, "tiny", "gold,synthio", 3, "", "run-1", str(out), *pages)
     content = json.loads((out / "study.json").read_text())
     assert [cell["state"] for cell in content["cells"]] == ["done", "failed"]
     assert content["state"] == "incomplete"
     assert [(row["dataset"], row["n"]) for row in content["failures"]] == [("demo", 32)]
     assert "did not finish" in (out / "study.html").read_text()
-    plan_study(CELLS, "tiny", "gold,synthio", 3, "", 0.0)
-    assert Records(first["study"]).read(parse_cells(CELLS)[0]) is None, "an old report must not stand for a new cell"
+    assert Records(again["study"]).read(parse_cells(CELLS)[0]) is None, "an old report must not stand for a new cell"
     assert second["key"] != first["key"]
 
 
