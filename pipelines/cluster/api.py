@@ -17,7 +17,14 @@ from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import yaml
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+from tenacity import (
+    Retrying,
+    retry_if_exception,
+    stop_after_attempt,
+    stop_after_delay,
+    stop_all,
+    wait_random_exponential,
+)
 
 from common.errors import ConfigError, StorageError, SynthioError
 from pipelines.cluster.placement import load_profile
@@ -172,17 +179,23 @@ class Cluster:
         return f"{self.connection.host.rstrip('/')}/#/runs/details/{run_id}"
 
     def follow(
-        self, run_id: str, tell: Callable[[str], None], every_s: float = 15.0, tasks: Container[str] | None = None
+        self,
+        run_id: str,
+        tell: Callable[[str], None],
+        every_s: float = 15.0,
+        tasks: Container[str] | None = None,
+        patience_s: float = 600.0,
     ) -> int:
         """Wait until a run ends, report changes of its tasks' states, and return the exit status of its final state.
 
         Args:
             every_s: seconds between two requests.
             tasks: names of the pipeline's own tasks; KFP also lists its drivers and attempts. None = tell all.
+            patience_s: seconds in which the API may be away, as while it is restarted.
         """
         last: dict[str, str] = {}
         while True:
-            run = self.ask(lambda: self.client.get_run(run_id))
+            run = self.ask(lambda: self.client.get_run(run_id), patience_s=patience_s)
             for task in (run.run_details.task_details if run.run_details else None) or []:
                 name, state = task.display_name, task.state or ""
                 if tasks is not None and name not in tasks:
@@ -195,12 +208,19 @@ class Cluster:
                 return ENDED[run.state]
             time.sleep(every_s)
 
-    def ask(self, request: Callable[[], T], conflict: Callable[[], T] | None = None, attempts: int | None = None) -> T:
+    def ask(
+        self,
+        request: Callable[[], T],
+        conflict: Callable[[], T] | None = None,
+        attempts: int | None = None,
+        patience_s: float = 0.0,
+    ) -> T:
         """Send a request, with retries while the server fails or does not answer.
 
         Args:
             conflict: returns the result when the server answers that the object exists (409).
             attempts: default: the connection's; 1 for requests that must not be repeated.
+            patience_s: seconds in which it is sent again even after these attempts.
 
         Raises:
             ConfigError: the server refuses; the message says what to do.
@@ -216,7 +236,7 @@ class Cluster:
 
         retrying = Retrying(
             retry=retry_if_exception(passing),
-            stop=stop_after_attempt(attempts or self.connection.attempts),
+            stop=stop_all(stop_after_attempt(attempts or self.connection.attempts), stop_after_delay(patience_s)),
             wait=wait_random_exponential(multiplier=min(1.0, self.connection.timeout_s / 10), max=30),
             reraise=True,
         )
@@ -229,7 +249,7 @@ class Cluster:
         except (urllib3.exceptions.HTTPError, OSError) as error:
             begun = "" if attempts is None else "look in the UI whether it began all the same, "
             raise StorageError(
-                f"no answer from {self.connection.host} after {attempts or self.connection.attempts} attempts "
+                f"no answer from {self.connection.host} after {retrying.statistics['attempt_number']} attempts "
                 f"({type(error).__name__}); check KFP_HOST, the port-forward and the network, {begun}then run it again"
             ) from error
 

@@ -150,6 +150,15 @@ def test_the_store_in_the_cluster_answers_where_it_is_looked_for_and_makes_its_b
     assert re.search(rf"(s3\.bucket\.create -name |mkdir -p /data/){bucket}\b", made)
 
 
+def test_the_store_in_the_cluster_has_room_for_volumes_on_its_claim() -> None:
+    documents = overlay("dev")
+    (container,) = one(documents, "Deployment", "synthio-store")["spec"]["template"]["spec"]["containers"]
+    limit = re.search(r"-master\.volumeSizeLimitMB=(\d+)", container["args"][0])
+    claim = one(documents, "PersistentVolumeClaim", "synthio-store")["spec"]["resources"]["requests"]["storage"]
+    # SeaweedFS makes seven at once in a new bucket.
+    assert limit and size(claim) / (int(limit[1]) * 2**20) - 1 >= 2 * 7
+
+
 def test_the_caption_writer_has_a_gpu_and_is_reached_by_the_stages() -> None:
     documents = overlay("llm")
     template = one(documents, "Deployment", "synthio-llm")["spec"]["template"]

@@ -92,3 +92,14 @@ def test_starting_a_run_is_never_sent_twice(
     with pytest.raises(kind, match=said):
         cluster.start(pipeline, "demo", {})
     assert len([1 for method, path, _ in stub.requests if (method, path) == ("POST", "/runs")]) == before + 1
+
+
+def test_an_api_that_is_restarted_meanwhile_does_not_end_the_following(stub: Stub, package: Path) -> None:
+    cluster = connect(stub, timeout_s=0.2)
+    run_id = cluster.start(cluster.version("synthio", package), "demo", {})
+    stub.states, stub.faults = ["RUNNING", "SUCCEEDED"], [503, "drop"] * 3
+    assert cluster.follow(run_id, lambda line: None, every_s=0.01) == 0
+    stub.faults = ["drop"] * 99
+    with pytest.raises(StorageError, match=r"after \d+ attempts"):
+        cluster.follow(run_id, lambda line: None, every_s=0.01, patience_s=0.3)
+    assert 3 < 99 - len(stub.faults) < 30
