@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-from common.errors import failure_text
+from common.errors import StorageError, failure_text
 from common.log import event, get_logger
 from common.runtime.devices import device
 from common.runtime.parallel import run_items
@@ -76,8 +76,15 @@ def obtain_all(works: Mapping[Name, Work]) -> dict[Name, Path]:
 
 
 def perform(works: Mapping[Name, Work]) -> Performed[Name]:
-    """Like `obtain_all`, but a failure is logged and does not stop the others."""
-    found, done = dict(_results(works)), Performed[Name]({}, {})
+    """Like `obtain_all`, but a failure of a work is logged and does not stop the others.
+
+    Raises StorageError: the store failed, of which no work is the cause; works that have not begun then do not begin.
+    """
+    found, done = dict[Name, Path | Exception](), Performed[Name]({}, {})
+    for name, result in _results(works):
+        if isinstance(result, StorageError):
+            raise result
+        found[name] = result
     for name in works:
         result = found[name]
         if isinstance(result, Exception):

@@ -107,6 +107,10 @@ def _namespace(of_profile: str | None, profile: Profile) -> Check:
         f"secret/{profile.store_secret}": "apply the secret, see manifests/secrets",
         **{f"secret/{name}": "make it, or correct image_pull_secrets" for name in profile.image_pull_secrets},
     }
+    if profile.queue:
+        needed[f"localqueue/{profile.queue}"] = "pods wait for it for ever: make it, or correct queue of the profile"
+    if profile.priority_class:
+        needed[f"priorityclass/{profile.priority_class}"] = "make it, or correct priority_class of the profile"
     if profile.model_cache == "claim":
         needed[f"persistentvolumeclaim/{profile.model_cache_claim}"] = overlay
     rows, said = _kubectl("get", *needed, "-n", namespace, "--ignore-not-found")

@@ -235,6 +235,8 @@ def test_what_is_needed_follows_the_profile_and_the_namespace(monkeypatch: pytes
         "image_pull_secrets": ("pull",),
         "settings_config_map": "mine",
         "store_secret": "keys",
+        "queue": "night",
+        "priority_class": "low",
     }
     profile = profile_at("localhost").model_copy(update=fields)
     check = doctor._namespace("team", profile)
@@ -245,12 +247,14 @@ def test_what_is_needed_follows_the_profile_and_the_namespace(monkeypatch: pytes
             "configmap/mine",
             "secret/keys",
             "secret/pull",
+            "localqueue/night",
+            "priorityclass/low",
             "-n",
             "team",
             "--ignore-not-found",
         )
     ]
-    assert "make the profile first" in check.text
+    assert "make the profile first" in check.text and "pods wait for it for ever" in check.text
 
 
 def test_a_namespace_that_may_not_be_read_is_not_checked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from common.errors import DataError
+from common.errors import DataError, StorageError
 from common.runtime.work import item_of, obtain, obtain_all, perform
 from common.storage import write_text
 from common.storage.items import LISTED, ItemStore
@@ -28,6 +28,8 @@ class Square:
     def make(self, folder: Path) -> None:
         if self.number < 0:
             raise DataError(f"{self.number} is negative")
+        if self.number == 0:
+            raise StorageError("the store is away")
         with self.made.open("a") as lines:
             lines.write(f"{self.number}\n")
         self.store.checkpoints(**self.key).save(1, lambda step: write_text(step / "x", ""))
@@ -67,6 +69,18 @@ def test_a_failure_is_told_by_name_and_the_others_are_finished(squares: Any) -> 
     }
     with pytest.raises(DataError, match="is negative"):
         obtain_all(squares(2, -1))
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_a_store_that_fails_is_no_failure_of_the_work(
+    squares: Any, cores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("common.runtime.parallel.cpu_count", lambda: cores)
+    with pytest.raises(StorageError, match="the store is away"):
+        perform(squares(1, 0, -2, 3))
+    with pytest.raises(StorageError, match="the store is away"):
+        perform(squares(0))
+    assert perform(squares(1)).items
 
 
 def test_what_was_kept_of_unfinished_work_goes_when_the_item_is_there(squares: Any, tmp_path: Path) -> None:
