@@ -135,7 +135,9 @@ class _FileStore:
 
     def list(self, prefix: str = "") -> Iterator[str]:
         folder = self._path(prefix) if not prefix or prefix.endswith("/") else self._path(prefix).parent
-        for path in sorted(folder.rglob("*")):
+        # What another process removes meanwhile is left out.
+        paths = [Path(place, name) for place, _, names in os.walk(folder) for name in names]
+        for path in sorted(paths):
             key = path.relative_to(self._root).as_posix()
             if path.is_file() and key.startswith(prefix) and not path.name.startswith("."):
                 yield key

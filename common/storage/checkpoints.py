@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 log = get_logger("checkpoints")
 
 DONE = "DONE.json"
+_WRITING_S = 60.0
+"""A checkpoint without a marker of which nothing was written for so long is left over from a killed run."""
 
 
 class Checkpoints:
@@ -81,8 +84,21 @@ class Checkpoints:
         whole = [each for each in found if DONE in found[each] and each not in self._damaged]
         for each in found.keys() - {name, *whole[:2]}:
             # One without a marker, not of an earlier step, may be one that another run is writing.
-            if DONE in found[each] or _step(each) < step:
+            if DONE in found[each] or (_step(each) < step and not self._is_written(each)):
                 self._remove(each)
+
+    def _is_written(self, name: str) -> bool:
+        """Whether another run is writing this checkpoint to a folder, from under which it must not be removed.
+
+        On S3 a run does not notice: what it goes on to write is incomplete, and never taken.
+        """
+        folder = self._store.child(name).local_path("")
+        if folder is None or name.endswith(self._writer):
+            return False
+        with contextlib.suppress(FileNotFoundError):
+            last = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
+            return time.time() - last < _WRITING_S
+        return False
 
     @contextlib.contextmanager
     def latest(self) -> Iterator[tuple[int, Path] | None]:
@@ -117,8 +133,9 @@ class Checkpoints:
 
     def clear(self) -> None:
         """Remove all checkpoints, once the work is finished."""
-        for name in self._found():
-            self._remove(name)
+        for name, names in self._found().items():
+            if DONE in names or not self._is_written(name):
+                self._remove(name)
 
     def _found(self) -> dict[str, list[str]]:
         """Names of files by checkpoint, complete or not; the newest first."""

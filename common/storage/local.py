@@ -110,7 +110,11 @@ def _storage_error(error: OSError, path: Path) -> StorageError:
     todo = "check the folder's permissions"
     if error.errno == errno.ENOSPC:
         todo = "free some space and run the same command again: finished work is kept"
-    return StorageError(f"cannot write {path}: {error.strerror or error}; {todo}")
+    told = str(error.strerror or error)
+    if error.filename and path.parent not in Path(str(error.filename)).parents:
+        # Of the block: a file that it reads, or one that it writes elsewhere.
+        told, todo = f"{told}: {error.filename}", f"check that file; {todo}"
+    return StorageError(f"cannot write {path}: {told}; {todo}")
 
 
 def rounded(value: Any, places: int = 6) -> Any:

@@ -91,6 +91,18 @@ def test_a_full_disk_is_a_storage_error_and_publishes_nothing(tmp_path: Path) ->
     assert not list(tmp_path.iterdir())
 
 
+def test_a_file_that_fails_while_a_folder_is_made_is_named(tmp_path: Path) -> None:
+    final = tmp_path / "made" / "out"
+    named = pytest.raises(
+        StorageError, match=r"cannot write .*out: No such file or directory: .*absent.wav; check that"
+    )
+    with named, publish_dir(final):
+        (tmp_path / "absent.wav").read_bytes()
+    own = pytest.raises(StorageError, match=r"out: No such file or directory; check the folder's permissions")
+    with own, publish_dir(final) as folder:
+        (folder / "absent" / "x").write_bytes(b"")
+
+
 def test_a_full_disk_while_writing_a_file_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "a.json"
     write_text(target, "old")

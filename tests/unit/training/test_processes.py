@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +18,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from common.errors import DataError
+from common.runtime.work import Task, obtain
 from common.storage import open_store, read_json, write_json
+from common.storage.items import ItemStore
 from common.training import LossFunction, Part, fit, is_main, launch
-from tests.unit.training.small import DATA, Away, checkpoints, config
+from tests.unit.training.small import DATA, Away, checkpoints, config, train
 
 
 class Blocks(nn.Module):
@@ -233,3 +236,41 @@ def test_processes_that_torchrun_started_join_each_other(tmp_path: Path) -> None
     assert [rank.exitcode for rank in ranks] == [0, 0]
     found = load_file(tmp_path / "torchrun" / "model.safetensors")
     assert all(torch.equal(found[key], expected[0][key]) for key in found)
+
+
+def train_item(root: str, cache: str, pause_s: float, ended: Any) -> None:
+    torch.set_num_threads(1)
+    os.environ["SYNTHIO_CACHE"] = cache
+    store, key = ItemStore("stage", "v1", root), {"seed": 1}
+
+    def make(folder: Path) -> None:
+        steps, before = {"steps": 80}, lambda step: time.sleep(pause_s)
+        model, _ = train(kept=store.checkpoints(**key), optim=steps, before=before)
+        save_file(model.state_dict(), folder / "model.safetensors")
+
+    try:
+        item = obtain(Task(store, key, make))
+        ended.put(load_file(item / "model.safetensors")["0.weight"].tolist())
+    except Exception as error:
+        ended.put(f"{type(error).__name__}: {error}")
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("scheme", ["file", "s3"])
+def test_runs_that_train_one_item_at_once_all_end_with_it(
+    tmp_path: Path, scheme: str, request: pytest.FixtureRequest
+) -> None:
+    root = str(tmp_path / "store") if scheme == "file" else f"{request.getfixturevalue('bucket')}/{tmp_path.name}"
+    context = multiprocessing.get_context("spawn")
+    ended = context.Queue()
+    runs = [
+        context.Process(target=train_item, args=(root, str(tmp_path / f"cache-{pause_s}"), pause_s, ended))
+        for pause_s in (0.0, 0.01, 0.03)
+    ]
+    for run in runs:
+        run.start()
+    first, *others = (ended.get(timeout=120) for _ in runs)
+    for run in runs:
+        run.join()
+    assert isinstance(first, list) and others == [first, first]
+    assert not list(open_store(root).list("stage/work/"))
