@@ -30,7 +30,7 @@ class Splits:
         replicates: (training clips, validation clips) by replicate.
         shared: whether all replicates have the same clips.
         dropped: clips outside the test split that are left out as copies of clips in another split, or because their
-            group is in a given test split.
+            group is in the test split.
     """
 
     test: list[Clip] = field(default_factory=list)
@@ -111,7 +111,7 @@ def _hold_out_test(
         )
     fraction = spec.test if isinstance(spec.test, float) else settings.test_fraction
     _check_drawable(rest, labels, 2 if splits.official_validation else 3)
-    target = max(len(labels_of(rest)), round(fraction * len(rest)))
+    target = _held_out(rest, fraction)
     chosen = None
     if any(clip.group for clip in rest):
         chosen = hold_out_groups(rest, target, 1, SHARED_SEED, "test", _MIN_TEST_GROUPS)
@@ -128,6 +128,11 @@ def _hold_out_test(
         chosen = {clip.clip_id for clip in draw(rest, target, SHARED_SEED, "test")}
     splits.test = [clip for clip in rest if clip.clip_id in chosen]
     splits.pool = [clip for clip in rest if clip.clip_id not in chosen]
+
+
+def _held_out(clips: list[Clip], fraction: float) -> int:
+    """Number of clips to hold out: the fraction, or as many as there are labels, of which few clips may have many."""
+    return max(min(len(labels_of(clips)), len(clips) // 2), round(fraction * len(clips)))
 
 
 def _check_drawable(clips: list[Clip], labels: Sequence[str], needed: int) -> None:
@@ -176,12 +181,12 @@ def _drop_duplicates(splits: Splits) -> None:
 
 
 def _drop_groups_of_test(splits: Splits) -> None:
-    """Remove clips outside a given test split whose group (recording, speaker) has clips in it.
+    """Remove clips outside the test split whose group (recording, speaker) has clips in it; drawn by clip it may share.
 
     Where groups run through the whole dataset, so that a class would lose all its clips, nothing is removed; a warning
     follows then.
     """
-    if splits.test_by != "official":
+    if splits.test_by == "clip":
         return
     groups = {clip.group for clip in splits.test if clip.group}
     for clips in (splits.pool, splits.official_validation):
@@ -282,11 +287,11 @@ def _draw_replicate(
         return draw(splits.pool, total, seed, "train"), validation
     remaining = len(splits.pool) - total
     splits.validation = "remaining" if remaining else "training"
-    classes = len(labels_of(splits.pool))
-    share = max(classes, round(settings.validation_fraction * len(splits.pool)))
-    target, keep = (min(share, remaining), total) if remaining else (share, classes)
+    share = _held_out(splits.pool, settings.validation_fraction)
+    target, keep = (min(share, remaining), total) if remaining else (share, len(labels_of(splits.pool)))
     held = _validation_groups(splits, settings, target, keep, seed)
-    splits.validation_by = "group" if held else "clip"
+    # One replicate by clip is enough to doubt the validation of all.
+    splits.validation_by = "group" if held and splits.validation_by != "clip" else "clip"
     if held is None and not remaining:
         held = {clip.clip_id for clip in draw(splits.pool, target, seed, "validation")}
     candidates = [clip for clip in splits.pool if clip.clip_id not in (held or ())]

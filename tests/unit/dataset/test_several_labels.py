@@ -71,3 +71,14 @@ def test_a_class_of_the_test_split_that_training_lacks_is_an_error(clip: Make) -
     given = [*clips_of(clip, 200, "train"), replace(clip(999, "l00", "test"), further_labels=("only here",))]
     with pytest.raises(DataError, match=r"class 'only here' has 0 usable clip.*outside the test split"):
         split(given, 50, [*LABELS, "only here"])
+
+
+def test_few_clips_of_many_labels_leave_clips_for_training(clip: Make) -> None:
+    names = [f"l{i:02d}" for i in range(40)]
+    clips = [
+        replace(clip(i, names[i % 40]), further_labels=tuple(names[(i + step) % 40] for step in range(1, 30)))
+        for i in range(30)
+    ]
+    splits = split(clips, None, names)
+    assert len(splits.test) == 15
+    assert [(len(train), len(validation)) for train, validation in splits.replicates.values()] == [(8, 7)] * 2

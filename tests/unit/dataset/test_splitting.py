@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from common.config.dataset import DatasetSpec, PrepareDatasetConfig
 from common.errors import ConfigError, DataError
+from components.prepare_dataset import splitting
 from components.prepare_dataset.clips import Clip
 from components.prepare_dataset.drawing import allocate, draw
 from components.prepare_dataset.splitting import Splits, split_clips
@@ -129,6 +131,27 @@ def test_clips_of_a_group_in_a_given_test_split_leave_training_and_validation(cl
     assert Counter(drop.reason for drop in splits.dropped) == {"group_in_test": 24}
     assert {drop.split for drop in splits.dropped} == {"train"} and "s0 has clips" in splits.dropped[0].detail
     assert len(splits.test) == 12 and len(splits.pool) == 56 and len(splits.official_validation) == 28
+
+
+def test_clips_of_a_group_in_a_test_split_drawn_by_group_leave_a_given_validation(clip: Make) -> None:
+    clips = [clip(i, label, "val" if i % 3 == 0 else "train", f"s{i % 10}") for label in "ab" for i in range(60)]
+    splits = split(clips, 20)
+    sides = [{c.group for c in side} for side in (splits.test, splits.official_validation)]
+    assert splits.test_by == "group" and not sides[0] & sides[1] and sides[1]
+    assert {(drop.reason, drop.split) for drop in splits.dropped} == {("group_in_test", "val")}
+
+
+def test_validation_counts_as_drawn_by_clip_where_one_replicate_is(clip: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    clips = [clip(i, label, "test" if i < 9 else "train", f"s{i}") for label in "ab" for i in range(60)]
+    real = splitting.hold_out_groups
+
+    def fails_at_first(*args: Any) -> set[str] | None:
+        return None if args[3] == 0 else real(*args)
+
+    assert split(clips, 20).validation_by == "group"
+    monkeypatch.setattr(splitting, "hold_out_groups", fails_at_first)
+    splits = split(clips, 20)
+    assert splits.validation_by == "clip" and "validation_by_clip" in codes(splits)
 
 
 def test_clips_without_a_group_and_splits_that_are_drawn_lose_nothing(clip: Make) -> None:
