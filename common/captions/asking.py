@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from common.captions.checks import OTHER_REASON_TEXT, REASON_TEXTS, check_caption, check_reply, max_words, plain_caption
 from common.captions.grammar import GrammarWriter, extract_elements
 from common.captions.pools import Pool, build_pools
-from common.captions.records import Answer, Checked, Elements, Kept, Message, Reply, Request, Task, prompt_book
+from common.captions.records import Answer, Checked, Elements, Kept, Reply, Request, Task, prompt_book
 from common.config.captions import CheckConfig
 from common.contracts.base import read, write
 from common.contracts.generation import Price, Tally, Usage
@@ -68,12 +68,12 @@ def make_request(task: Task, checks: CheckConfig, refused: Sequence[str] | None 
         told = dict.fromkeys(REASON_TEXTS.get(reason, OTHER_REASON_TEXT) for reason in refused)
         parts.append(book.repair.format(reasons="; ".join(told) or OTHER_REASON_TEXT))
     parts.append(json.dumps(facts, ensure_ascii=False, indent=1))
-    messages = (Message(role="system", content=book.system), Message(role="user", content="\n\n".join(parts)))
+    messages = ({"role": "system", "content": book.system}, {"role": "user", "content": "\n\n".join(parts)})
     attempt = 0 if refused is None else 1
     return Request(
         task=task,
         messages=messages,
-        prompt_hash=hash_json([message.model_dump() for message in messages])[:16],
+        prompt_hash=hash_json(messages)[:16],
         seed=derive_seed(task.seed, "caption", task.task_id, attempt),
         attempt=attempt,
         room=2 if "cut_off" in (refused or ()) else 1,

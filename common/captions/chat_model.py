@@ -69,16 +69,17 @@ class ChatModelWriter:
             progress.advance(len(batch))
 
     def _prompt(self, request: Request) -> str:
-        messages = [message.model_dump() for message in request.messages]
         try:
-            prompt = self._templated(messages)
+            prompt = self._templated(request.messages)
         except TemplateError:
             # Gemma's template knows no system role.
-            prompt = self._templated([{"role": "user", "content": "\n\n".join(one["content"] for one in messages)}])
+            prompt = self._templated(
+                [{"role": "user", "content": "\n\n".join(one["content"] for one in request.messages)}]
+            )
         thought = _OPEN_THOUGHT.search(prompt)
         return f"{prompt.rstrip()}\n</{thought.group(1)}>\n\n" if thought else prompt
 
-    def _templated(self, messages: list[dict[str, str]]) -> str:
+    def _templated(self, messages: Sequence[dict[str, str]]) -> str:
         return str(
             self._loaded[0].apply_chat_template(
                 messages,

@@ -193,7 +193,7 @@ class EndpointWriter:
         return bytes(body)
 
     def _body(self, request: Request) -> dict[str, Any]:
-        messages = [message.model_dump() for message in request.messages]
+        messages = list(request.messages)
         if "system" in self._other_form:
             messages = [{"role": "user", "content": "\n\n".join(one["content"] for one in messages)}]
         body: dict[str, Any] = {"model": self._config.model, "messages": messages}

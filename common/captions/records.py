@@ -22,24 +22,16 @@ class Elements(Record):
     scenes: tuple[str, ...] = Field(default=(), description="phrases for what is in the background")
 
 
-class ElementsReply(BaseModel):
-    """JSON of a reply to prompt 1; its schema goes to the endpoint."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-    events: list[str]
-    scenes: list[str]
-
-
-class CaptionsReply(BaseModel):
-    """JSON of a reply to any other prompt."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-    captions: list[str]
-
-
 def reply_schema(prompt: PromptName) -> dict[str, Any]:
     """JSON schema of the reply, for back ends that can enforce one."""
-    return (ElementsReply if prompt == "extract" else CaptionsReply).model_json_schema()
+    fields = ["events", "scenes"] if prompt == "extract" else ["captions"]
+    texts = {"type": "array", "items": {"type": "string"}}
+    return {
+        "type": "object",
+        "properties": dict.fromkeys(fields, texts),
+        "required": fields,
+        "additionalProperties": False,
+    }
 
 
 class Task(Record):
@@ -62,18 +54,11 @@ class Task(Record):
         return frozenset(self.labels)
 
 
-class Message(Record):
-    """One chat message."""
-
-    role: Literal["system", "user"]
-    content: str
-
-
 class Request(Record):
     """A task with the messages sent to a writer."""
 
     task: Task
-    messages: tuple[Message, ...]
+    messages: tuple[dict[str, str], ...] = Field(description="role and content of each")
     prompt_hash: str
     seed: int = Field(description="of the writer's sampling")
     attempt: int = Field(default=0, description="0, or 1 for the repair")

@@ -125,7 +125,6 @@ class CaptionClipsPlan(Plan):
 
     settings: CaptionClipsConfig = CaptionClipsConfig()
     replicates: tuple[int, ...]
-    domain: str = ""
 
 
 class AugmentCaptionsConfig(Frozen):

@@ -16,7 +16,7 @@ from tests.unit.captions.small_models import save_qwen2_audio
 
 
 def config(**settings: Any) -> dict[str, Any]:
-    return {"settings": {"backend": "acoustics"} | settings, "replicates": [0, 1], "domain": "test"}
+    return {"settings": {"backend": "acoustics"} | settings, "replicates": [0, 1]}
 
 
 def caption(tmp_path: Path, config: dict[str, Any], name: str = "captions") -> tuple[list[Caption], dict[str, Any]]:

@@ -86,7 +86,7 @@ def test_no_template_makes_the_model_think_or_loses_the_instructions(tmp_path: P
     writer = ChatModelWriter(config(save_chat_model(tmp_path, template)).chat_model, SHORT)
     request = make_request(tasks(1)[0], SHORT)
     prompt = writer._prompt(request)
-    assert prompt.rstrip().endswith(end.rstrip()) and all(message.content in prompt for message in request.messages)
+    assert prompt.rstrip().endswith(end.rstrip()) and all(message["content"] in prompt for message in request.messages)
 
 
 def test_a_kept_answer_needs_no_model(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def test_every_prompt_has_a_text_and_every_text_is_a_prompt() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_request_ends_with_its_facts_as_json(name: PromptName) -> None:
     request = make_request(make_task(prompt=name, caption="loud", score=0.1), CHECKS)
-    facts = json.loads(request.messages[-1].content.rsplit("\n\n", 1)[1])
+    facts = json.loads(request.messages[-1]["content"].rsplit("\n\n", 1)[1])
     fields = set(prompt_book().prompts[name].fields)
     assert set(facts) == fields - {"labels"} | {"label"}
     assert facts["label"] == "dog bark"
@@ -35,9 +35,9 @@ def test_a_request_ends_with_its_facts_as_json(name: PromptName) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_clip_of_several_labels_is_asked_for_with_all_of_them(name: PromptName) -> None:
     single, several = (make_request(make_task(prompt=name, labels=labels), CHECKS) for labels in (ONE, THREE))
-    text, facts = several.messages[-1].content.rsplit("\n\n", 1)
+    text, facts = several.messages[-1]["content"].rsplit("\n\n", 1)
     assert json.loads(facts)["labels"] == list(THREE) and "label" not in json.loads(facts)
-    assert text == single.messages[-1].content.rsplit("\n\n", 1)[0] + "\n\n" + prompt_book().several_labels
+    assert text == single.messages[-1]["content"].rsplit("\n\n", 1)[0] + "\n\n" + prompt_book().several_labels
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -51,8 +51,8 @@ def test_the_schema_closes_the_reply_as_strict_mode_asks(name: PromptName) -> No
 def test_the_rejected_caption_and_its_score_reach_the_revision() -> None:
     facts = json.loads(
         make_request(make_task(prompt="revise", caption="a loud dog bark", score=-0.125), CHECKS)
-        .messages[-1]
-        .content.rsplit("\n\n", 1)[1]
+        .messages[-1]["content"]
+        .rsplit("\n\n", 1)[1]
     )
     assert (facts["caption"], facts["score"]) == ("a loud dog bark", -0.125)
 
@@ -68,6 +68,6 @@ def test_hash_and_seed_follow_content_and_task() -> None:
 
 
 def test_a_repair_tells_each_reason_once_and_unknown_ones_in_general_words() -> None:
-    text = make_request(make_task(), CHECKS, ["no_label", "no_label", "http_500"]).messages[-1].content
+    text = make_request(make_task(), CHECKS, ["no_label", "no_label", "http_500"]).messages[-1]["content"]
     assert text.count(REASON_TEXTS["no_label"]) == 1
     assert "http" not in text and "no usable reply" in text
