@@ -65,22 +65,17 @@ def asked_wait_s(headers: Mapping[str, str], body: str, now: datetime) -> float:
     exhausted, else the first reset of any, and the text of the body.
     """
     now = _date(headers.get("date", "")) or now
-    milliseconds = _number(headers.get("retry-after-ms", ""))
-    if milliseconds is not None:
+    if (milliseconds := _number(headers.get("retry-after-ms", ""))) is not None:
         return milliseconds / 1000
-    if "retry-after" in headers:
-        asked = _wait(headers["retry-after"], now)
-        if asked is not None:
-            return asked
-    resets = {name: _wait(value, now) for name, value in headers.items() if _RESET.fullmatch(name)}
-    waits = {name: wait for name, wait in resets.items() if wait is not None}
-    exhausted = [
-        wait for name, wait in waits.items() if _number(headers.get(name.replace("reset", "remaining"), "")) == 0
-    ]
-    if exhausted:
-        return max(exhausted)
-    if waits:
-        return min(waits.values())
+    if (asked := _wait(headers.get("retry-after", ""), now)) is not None:
+        return asked
+    exhausted, waits = list[float](), list[float]()
+    for name, value in headers.items():
+        if _RESET.fullmatch(name) and (wait := _wait(value, now)) is not None:
+            left = _number(headers.get(name.replace("reset", "remaining"), ""))
+            (exhausted if left == 0 else waits).append(wait)
+    if exhausted or waits:
+        return max(exhausted) if exhausted else min(waits)
     said = re.search(r'"retryDelay":\s*"([^"]+)"', body) or _IN_TEXT.search(body)
     return (_duration(said.group(1)) or 0.0) if said else 0.0
 
