@@ -4,15 +4,14 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
-from tokenizers.processors import TemplateProcessing
 from torch import Tensor, nn
-from transformers import ClapConfig, ClapFeatureExtractor, ClapModel, PreTrainedTokenizerFast
+from transformers import ClapConfig, ClapFeatureExtractor, ClapModel
 
 from common.audio.signal import resample
 from common.clap.scorer import ClapScorer, audio_embeddings, text_embeddings, tokenize
 from common.config.base import OptimConfig
 from common.config.clap import ClapArchitecture
-from common.corpus.vocabulary import EOS_ID, EOS_TOKEN, PAD_ID, Vocabulary, build_tokenizer, fast_tokenizer
+from common.corpus.vocabulary import EOS_ID, PAD_ID, Vocabulary, build_tokenizer
 from common.runtime.seeding import derive_seed, epoch_rows
 from common.storage.checkpoints import Checkpoints
 from common.training import WHOLE, Curve, Part, fit
@@ -23,7 +22,7 @@ MAX_LOGIT_SCALE = 100.0
 
 def build_clap(architecture: ClapArchitecture, vocabulary: Vocabulary, seed: int) -> ClapScorer:
     """Build a CLAP with random weights, for the pieces of a corpus."""
-    tokenizer = build_clap_tokenizer(vocabulary, architecture.max_tokens)
+    tokenizer = build_tokenizer(vocabulary, architecture.max_tokens, for_clap=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "clap weights"))
         model = ClapModel(clap_config(architecture, len(tokenizer)))
@@ -75,18 +74,6 @@ def build_extractor(architecture: ClapArchitecture) -> ClapFeatureExtractor:
         truncation="rand_trunc",
         padding=architecture.padding,
     )
-
-
-def build_clap_tokenizer(vocabulary: Vocabulary, max_tokens: int) -> PreTrainedTokenizerFast:
-    """Build the tokenizer of a vocabulary.
-
-    Texts also begin with `</s>`, because CLAP takes the text embedding from the first token.
-    """
-    tokenizer = build_tokenizer(vocabulary)
-    tokenizer.post_processor = TemplateProcessing(
-        single=[EOS_TOKEN, "$A", EOS_TOKEN], special_tokens=[(EOS_TOKEN, EOS_ID)]
-    )
-    return fast_tokenizer(tokenizer, max_tokens)
 
 
 def freeze_batch_norm(model: nn.Module) -> None:

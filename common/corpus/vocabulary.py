@@ -18,8 +18,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from common.errors import DataError
+
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
 PAD_TOKEN, EOS_TOKEN, UNK_TOKEN = "<pad>", "</s>", "<unk>"
@@ -57,37 +58,39 @@ def build_vocabulary(captions: Iterable[str]) -> Vocabulary:
     return pieces
 
 
-def build_tokenizer(vocabulary: Sequence[tuple[str, float]]) -> Tokenizer:
-    """Build the tokenizer of a vocabulary: lower case, words split at spaces, `</s>` at the end."""
+def build_tokenizer(
+    vocabulary: Sequence[tuple[str, float]], max_length: int, for_clap: bool = False
+) -> PreTrainedTokenizerFast:
+    """Build the tokenizer of a vocabulary, `(piece, log probability)` by id: T5's unigram model.
+
+    Texts are in lower case, words split at spaces, `</s>` is at the end; with `for_clap` at the beginning too, because
+    CLAP takes the text embedding from the first token.
+
+    Raises DataError: the first three pieces are not padding, end and unknown.
+    """
     from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
     from tokenizers.models import Unigram
-
-    tokenizer = Tokenizer(Unigram([(piece, logprob) for piece, logprob in vocabulary], UNK_ID, True))
-    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.WhitespaceSplit(),
-            pre_tokenizers.Metaspace(replacement=WORD_START, prepend_scheme="always", split=True),
-        ]
-    )
-    tokenizer.decoder = decoders.Sequence(
-        [decoders.ByteFallback(), decoders.Metaspace(replacement=WORD_START, prepend_scheme="always", split=True)]
-    )
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=["$A", EOS_TOKEN], pair=["$A", EOS_TOKEN, "$B", EOS_TOKEN], special_tokens=[(EOS_TOKEN, EOS_ID)]
-    )
-    return tokenizer
-
-
-def fast_tokenizer(tokenizer: Tokenizer, max_length: int, **settings: Any) -> PreTrainedTokenizerFast:
-    """The tokenizer as transformers uses, saves and loads it, with further `settings` of its class."""
     from transformers import PreTrainedTokenizerFast
 
+    found, expected = tuple(piece for piece, _ in vocabulary[:3]), (PAD_TOKEN, EOS_TOKEN, UNK_TOKEN)
+    if found != expected:
+        raise DataError(f"the vocabulary starts with {found}, expected {expected}: build the corpus again")
+    tokenizer = Tokenizer(Unigram([(piece, logprob) for piece, logprob in vocabulary], UNK_ID, True))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    spaces: dict[str, Any] = {"replacement": WORD_START, "prepend_scheme": "always", "split": True}
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(**spaces)]
+    )
+    tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace(**spaces)])
+    texts: dict[str, Any] = {"single": ["$A", EOS_TOKEN], "pair": ["$A", EOS_TOKEN, "$B", EOS_TOKEN]}
+    if for_clap:
+        texts = {"single": [EOS_TOKEN, "$A", EOS_TOKEN]}
+    tokenizer.post_processor = processors.TemplateProcessing(**texts, special_tokens=[(EOS_TOKEN, EOS_ID)])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=PAD_TOKEN,
         eos_token=EOS_TOKEN,
         unk_token=UNK_TOKEN,
         model_max_length=max_length,
-        **settings,
+        **{} if for_clap else {"model_input_names": ["input_ids", "attention_mask"]},
     )

@@ -10,11 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast
 
-from common.corpus.vocabulary import EOS_TOKEN, PAD_TOKEN, UNK_TOKEN, fast_tokenizer
-from common.corpus.vocabulary import build_tokenizer as build_fast_tokenizer
-from common.errors import DataError
 from common.log import event, get_logger
 
 log = get_logger("text")
@@ -45,21 +41,6 @@ class Text:
 def join(conditions: Sequence[Condition]) -> Condition:
     """Concatenate the rows of several conditions."""
     return Condition(torch.cat([c.cross for c in conditions]), torch.cat([c.global_ for c in conditions]))
-
-
-def build_tokenizer(vocabulary: Sequence[tuple[str, float]], max_length: int) -> PreTrainedTokenizerFast:
-    """Build the text encoder's tokenizer for a corpus's vocabulary, `(piece, log probability)` by id.
-
-    T5's unigram model, but not the class `T5Tokenizer`, which drops byte fallback whenever it is loaded
-    (transformers 5), and with it every label in another script.
-
-    Raises DataError: the first three pieces are not padding, end and unknown.
-    """
-    found, expected = tuple(piece for piece, _ in vocabulary[:3]), (PAD_TOKEN, EOS_TOKEN, UNK_TOKEN)
-    if found != expected:
-        raise DataError(f"the vocabulary starts with {found}, expected {expected}: build the corpus again")
-    tokenizer = build_fast_tokenizer(vocabulary)
-    return fast_tokenizer(tokenizer, max_length, model_input_names=["input_ids", "attention_mask"])
 
 
 def tokenize(tokenizer: Any, captions: Sequence[str]) -> tuple[Tensor, Tensor]:

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from transformers import AutoTokenizer
 
 from common.config.corpus import EMBEDDED, PrepareCorpusConfig
+from common.corpus.vocabulary import build_tokenizer
 from common.diffusion.spectral_codec import load_autoencoder
-from common.diffusion.text import build_tokenizer
 from common.errors import ConfigError, DataError
 from common.models.registry import locate
 from common.storage.artifacts import artifact_hash

@@ -12,7 +12,7 @@ import numpy as np
 
 from common.config.clap import ClapArchitecture
 from common.config.classifier import ASTArchitecture
-from common.corpus.vocabulary import build_vocabulary
+from common.corpus.vocabulary import build_tokenizer, build_vocabulary
 from common.records.text import template_caption
 from tests.kit.sounds import CLAP_RATE, CLAP_SOUNDS, TONES, clap_sound, tone
 
@@ -124,7 +124,6 @@ def build_t2a(seed: int = 0, backend: str = "stable_audio", vae: Any = None) -> 
     from common.config.corpus import SpectralCodecConfig
     from common.config.t2a import PretrainT2AConfig
     from common.diffusion.spectral_codec import SpectralCodec
-    from common.diffusion.text import build_tokenizer
     from components.pretrain_t2a.architecture import build_pipeline
 
     if vae is None:

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from common.corpus.vocabulary import build_vocabulary
-from common.diffusion.text import build_tokenizer
+from common.corpus.vocabulary import build_tokenizer, build_vocabulary
 from common.models.concepts import Nearness, concepts_of, nearest, spelled_words
 
 CONCEPTS = ["bell", "bicycle bell", "dog bark", "rain"]

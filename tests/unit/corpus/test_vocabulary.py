@@ -46,14 +46,14 @@ def test_every_label_word_is_one_piece() -> None:
 
 
 def test_corpus_captions_fit_in_64_tokens_without_unknown_ones() -> None:
-    tokenizer = build_tokenizer(VOCABULARY)
+    tokenizer = build_tokenizer(VOCABULARY, 64).backend_tokenizer
     rows = [tokenizer.encode(caption).ids for caption in CAPTIONS]
     assert all(row[-1] == EOS_ID and UNK_ID not in row for row in rows)
     assert max(map(len, rows)) <= 64
 
 
 def test_an_unseen_word_uses_letters_that_spelled_captions_have_trained() -> None:
-    tokenizer = build_tokenizer(VOCABULARY)
+    tokenizer = build_tokenizer(VOCABULARY, 64).backend_tokenizer
     trained = {token for caption in CAPTIONS for token in tokenizer.encode(caption).ids}
     unseen = tokenizer.encode("sound of a klaxon").tokens[3:-1]
     assert "".join(unseen) == WORD_START + "klaxon"
@@ -63,9 +63,7 @@ def test_an_unseen_word_uses_letters_that_spelled_captions_have_trained() -> Non
 
 
 def test_texts_of_any_script_survive_saving_in_a_plain_fast_tokenizer(tmp_path: object) -> None:
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=build_tokenizer(VOCABULARY), pad_token=PAD_TOKEN, eos_token=EOS_TOKEN, unk_token=UNK_TOKEN
-    )
+    fast = build_tokenizer(VOCABULARY, 64)
     fast.save_pretrained(tmp_path)
     loaded = PreTrainedTokenizerFast.from_pretrained(tmp_path)
     for text in ('ünïcode 中文 label "x"', "дождь", "🎧", "a/b ../c", "x" * 40):

@@ -9,10 +9,9 @@ from diffusers.models.autoencoders.autoencoder_oobleck import AutoencoderOobleck
 
 from common.config.corpus import SpectralCodecConfig
 from common.config.t2a import PretrainT2AConfig, TextEncoderConfig, TransformerConfig
-from common.corpus.vocabulary import build_vocabulary
+from common.corpus.vocabulary import build_tokenizer, build_vocabulary
 from common.diffusion.backend import T2ABackend
 from common.diffusion.spectral_codec import SpectralCodec
-from common.diffusion.text import build_tokenizer
 from common.procedural.clips import CLASSES, render_clip
 from common.records.text import template_caption
 from common.runtime.seeding import numpy_generator

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from common.corpus.vocabulary import build_vocabulary
-from common.diffusion.text import build_tokenizer, tokenize
+from common.corpus.vocabulary import build_tokenizer, build_vocabulary
+from common.diffusion.text import tokenize
 from common.errors import DataError
 from common.procedural.captions import write_caption
 from common.procedural.clips import CLASSES

@@ -74,7 +74,7 @@ def test_demo_clips_do_not_depend_on_how_many_there_are() -> None:
 
 def test_no_text_has_an_unknown_token_and_unseen_labels_differ() -> None:
     captions = [write_caption(label, np.random.default_rng(i)) for i, label in enumerate(CLASSES * 5)]
-    tokenizer = build_tokenizer(build_vocabulary(captions))
+    tokenizer = build_tokenizer(build_vocabulary(captions), 64).backend_tokenizer
     texts = ["sound of a zither", "sound of a kazoo", "schlüssel tür", "中文 🎧", 'quote "x" it\'s a/b ../c', *captions]
     ids = [tokenizer.encode(text).ids for text in texts]
     assert all(UNK_ID not in row for row in ids)
