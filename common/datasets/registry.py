@@ -205,9 +205,16 @@ def _name(text: str) -> str:
 
 
 def _validated(values: dict[str, Any], where: str, base: Path | None) -> DatasetSpec:
-    for field in values:
-        if field not in DatasetSpec.model_fields:
-            raise unknown_name(f"field of {where}", str(field), DatasetSpec.model_fields)
+    # A command alone sets `given`, in the text that it hands to a run.
+    known = [field for field in DatasetSpec.model_fields if field != "given" or base is None]
+    for field, value in values.items():
+        if field not in known:
+            raise unknown_name(f"field of {where}", str(field), known)
+        if isinstance(value, bool) and field in _NUMBERS:
+            raise ConfigError(
+                f"{where}: {field}: {_EXPECTED.get(field, 'expected a number')} (found {str(value).lower()}, as YAML "
+                "reads yes, no, on and off)"
+            )
     for field in ("labels", "audio", "root"):
         if isinstance(values.get(field), str):
             values = {**values, field: _absolute(values[field], f"{where}: {field}", base)}
@@ -239,7 +246,11 @@ def _absolute(place: str, where: str, base: Path | None) -> str:
     return found
 
 
+_NUMBERS = frozenset({"test", "n", "clip_s"})
 _EXPECTED = {
+    "n": "expected a whole number of at least 1",
+    "clip_s": "expected seconds above 0",
+    "string_too_short": "expected some text, or leave the line out",
     "test": "expected `split` or a fraction between 0 and 1 such as 0.2",
     "namestring_pattern_mismatch": "expected a letter or digit, then at most 63 letters, digits, '.', '-' and '_'",
     "tuple_type": "expected a list such as [dog, rain]",
@@ -251,6 +262,7 @@ _EXPECTED = {
 def _named(error: Any) -> str:
     field = str(error["loc"][0]) if error["loc"] else ""
     message = str(error["msg"]).removeprefix("Value error, ")
+    message = re.sub(r"^(Input|String) should (be|have) ", "expected ", message)
     message = _EXPECTED.get(field + error["type"], _EXPECTED.get(field, _EXPECTED.get(error["type"], message)))
     found = f" (found {error['input']!r:.80})" if field and error["type"] != "missing" else ""
     near = difflib.get_close_matches(field, DatasetSpec.model_fields, n=1)

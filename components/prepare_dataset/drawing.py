@@ -1,5 +1,6 @@
 """Draws of clips: exact numbers, stratified by class, or whole groups."""
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -129,7 +130,8 @@ def hold_out_groups(
     and to all clips in its mix of classes. Both sides hold every class.
 
     Args:
-        target: number of clips wanted; at most half of all clips are held out.
+        target: number of clips wanted, up to twice as many where fewer do not hold every class in whole groups; at most
+            half of all clips are held out.
         keep: smallest number of clips that must remain.
         seed: seeds the orders.
         min_groups: with fewer named groups the result is None.
@@ -143,12 +145,14 @@ def hold_out_groups(
     sizes = {key: len(members) for key, members in groups.items()}
     keys, generator = sorted(groups), numpy_generator(seed, purpose, "groups")
     best: tuple[float, list[tuple[str, str]]] | None = None
-    for _ in range(_TRIES):
-        chosen, size = _fill([keys[index] for index in generator.permutation(len(keys))], sizes, target)
-        held = count_labels(clip for key in chosen for clip in groups[key])
-        score = _score(held, totals, size, len(clips), target, keep)
-        if score is not None and (best is None or score < best[0]):
-            best = score, chosen
+    # So many clips may not hold every class in whole groups; then more are held out.
+    for wanted in dict.fromkeys(math.ceil(factor * target) for factor in (1, 1.1, 1.25, 1.5, 2)):
+        for _ in range(_TRIES if best is None else 0):
+            chosen, size = _fill([keys[index] for index in generator.permutation(len(keys))], sizes, wanted)
+            held = count_labels(clip for key in chosen for clip in groups[key])
+            score = _score(held, totals, size, len(clips), target, keep)
+            if score is not None and (best is None or score < best[0]):
+                best = score, chosen
     return None if best is None else {clip.clip_id for key in best[1] for clip in groups[key]}
 
 

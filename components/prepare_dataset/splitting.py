@@ -110,7 +110,7 @@ def _hold_out_test(
             of_test=True,
         )
     fraction = spec.test if isinstance(spec.test, float) else settings.test_fraction
-    _check_drawable(rest, labels, 2 if splits.official_validation else 3)
+    _check_drawable(rest, labels, splits.official_validation)
     target = _held_out(rest, fraction)
     chosen = None
     if any(clip.group for clip in rest):
@@ -135,15 +135,18 @@ def _held_out(clips: list[Clip], fraction: float) -> int:
     return max(min(len(labels_of(clips)), len(clips) // 2), round(fraction * len(clips)))
 
 
-def _check_drawable(clips: list[Clip], labels: Sequence[str], needed: int) -> None:
-    counts = count_labels(clips)
+def _check_drawable(clips: list[Clip], labels: Sequence[str], validation: list[Clip]) -> None:
+    """Check that each class has a clip for each split that is drawn; clips for `validation` are given apart."""
+    counts, needed = count_labels(clips), 2 if validation else 3
     few = {label: counts[label] for label in sorted(labels) if counts[label] < needed}
     if few:
         label, count = next(iter(few.items()))
         others = f" (likewise {', '.join(map(repr, list(few)[1:6]))})" if len(few) > 1 else ""
+        beside = f" beside {held} for validation" if (held := count_labels(validation)[label]) else ""
+        parts = "training, test" if validation else "training, validation, test"
         raise DataError(
-            f"class {label!r} has {count} usable clip(s){others}; expected at least {needed}, one for each split "
-            "(training, validation, test); add clips or leave the class out"
+            f"class {label!r} has {count} usable clip(s){beside}{others}; expected at least {needed}, one for each "
+            f"split ({parts}); add clips or leave the class out"
         )
 
 

@@ -69,7 +69,11 @@ def test_a_folder_is_a_dataset_of_its_sub_folders(tmp_path: Path) -> None:
         ("name: x\naudio: /a\nmulti_label: yess\n", r"multi_label: expected true or false \(found 'yess'\)"),
         ("name: x\naudio: /a\ntest: halves\n", "test: expected `split` or a fraction"),
         ("name: x\naudio: /a\ntest: 20\n", "test: 20 is no fraction"),
-        ("name: x\naudio: /a\nn: 0\n", "n: .*greater than 0"),
+        ("name: x\naudio: /a\nn: 0\n", "n: expected a whole number of at least 1"),
+        ("name: x\naudio: /a\nn: yes\n", r"n: expected a whole number of at least 1 \(found true, as YAML reads yes"),
+        ("name: x\naudio: /a\ntest: on\n", r"test: expected `split` or a fraction .*found true"),
+        ("name: x\naudio: /a\ndomain: ''\n", "domain: expected some text, or leave the line out"),
+        ("name: x\naudio: /a\nuse: noncommercial\n", "use: expected 'research', 'non-commercial' or 'any'"),
         ("name: a/../b\naudio: /a\n", "name: "),
         ("name: [\n", "no valid YAML"),
         ("name: x\naudio: /a\naudio: /b\n", "no valid YAML: 'audio' stands twice .*line 3"),
@@ -79,6 +83,12 @@ def test_a_folder_is_a_dataset_of_its_sub_folders(tmp_path: Path) -> None:
 def test_what_is_wrong_is_said(source: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         resolve_dataset(source)
+
+
+def test_the_place_that_a_command_notes_is_no_field_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "set.yaml").write_text("name: x\naudio: a\ngiven: y\n")
+    with pytest.raises(ConfigError, match=r"unknown field of .*set\.yaml 'given'"):
+        resolve_dataset(str(tmp_path / "set.yaml"))
 
 
 def test_a_label_file_given_for_a_dataset_file_is_explained(tmp_path: Path) -> None:

@@ -121,6 +121,16 @@ def test_three_training_speakers_are_too_few_for_a_validation_of_their_own(clip:
     assert len(splits.replicates[0][1]) == 40
 
 
+def test_more_is_held_out_where_whole_groups_of_every_class_need_it(clip: Make) -> None:
+    """Three pairs of clips for three classes, though a fifth of the clips is five."""
+    splits = split([clip(i, label, group=f"{label}{i // 2}") for label in "abc" for i in range(8)])
+    assert (len(splits.test), splits.test_by, splits.validation_by) == (6, "group", "group")
+    train, validation = splits.replicates[0]
+    sides = [{c.group for c in side} for side in (splits.test, train, validation)]
+    assert not sides[0] & (sides[1] | sides[2]) and not sides[1] & sides[2]
+    assert all({c.label for c in side} == set("abc") for side in (splits.test, train, validation))
+
+
 def test_clips_of_a_group_in_a_given_test_split_leave_training_and_validation(clip: Make) -> None:
     parts = ["test" if i < 6 else "val" if i < 20 else "train" for i in range(60)]
     clips = [clip(i, label, part, f"s{i % 20}") for label in "ab" for i, part in enumerate(parts)]
@@ -222,6 +232,10 @@ def test_what_does_not_fit_is_said(clip: Make) -> None:
     same = [clip(i, label, content="one") for label in "ab" for i in range(9)]
     with pytest.raises(DataError, match=r"\(\d in it, \d left out as copies of clips of other splits\)"):
         split(same)
+    with pytest.raises(
+        DataError, match=r"class 'a' has 0 usable clip\(s\) beside 9 for validation .*\(training, test\)"
+    ):
+        split([clip(i, label, "val") for label in "ab" for i in range(9)])
     with pytest.raises(DataError, match="test: split, but no splits are given"):
         split(clips, test="split")
     with pytest.raises(DataError, match="no clip is in the test split"):

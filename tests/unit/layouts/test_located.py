@@ -45,7 +45,7 @@ def test_a_reader_is_one_module(put: Put, tmp_path: Path) -> None:
     finally:
         layouts.__path__.remove(str(tmp_path))
         sys.modules.pop("common.datasets.layouts.toy_layout", None)
-    with pytest.raises(ConfigError, match=r"reader: Input should be 'files'.*'gtzan'"):
+    with pytest.raises(ConfigError, match=r"reader: expected 'files'.*'gtzan'"):
         resolve_dataset(json.dumps({"name": "toy", "reader": "toy_layout", "root": str(root)}))
 
 
