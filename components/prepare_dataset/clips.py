@@ -19,6 +19,8 @@ from common.runtime.split_guard import RUNNING
 
 _CANCEL_DB = 10.0
 """Loss of level in the mean of the channels from which on they cancel each other."""
+_LOW_RATE_HZ = 4000
+"""Lower rates leave too little of any sound; mostly the header of such a file is wrong."""
 _WAV = ("wav", "wave", "bwf", "rf64")
 _SUFFIXES = {
     **dict.fromkeys(("WAV", "WAVEX", "RF64"), _WAV),
@@ -113,6 +115,7 @@ def store(
     if keep.ndim == 1 and rms_dbfs(audio.mean(axis=0)) < rms_dbfs(audio) - _CANCEL_DB:
         found.append("channels_cancel")
     found += ["open_ended"] if info.open_ended else []
+    found += ["low_rate"] if info.sample_rate_hz < _LOW_RATE_HZ else []
     keep = resample(keep, info.sample_rate_hz, settings.storage_sample_rate_hz)
     peak = float(np.abs(keep).max())
     if peak > 1:

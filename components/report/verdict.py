@@ -126,9 +126,12 @@ def _cautions(evaluation: Evaluation, row: Difference | None) -> list[str]:
     cautions, test = [], evaluation.test
     if lacking := [isolated(label) for label, count in test.per_class.items() if not count]:
         cautions.append(f"No test clip has the label {first_names(lacking, 5)}: the figures say nothing of it.")
+    most = max(test.per_class, key=lambda label: test.per_class[label], default=None)
+    if most and evaluation.figure == "accuracy" and (share := test.per_class[most] / test.clips) > 0.5:
+        cautions.append(f"{percent(share)} of the test clips are {isolated(most)}: always saying so reaches as much.")
     if 0 < test.clips < FEW_TEST_CLIPS:
-        share = percent(1 / test.clips)
-        cautions.append(f"Only {_plural(test.clips, 'test clip')}: one of them, heard rightly or not, counts {share}.")
+        each = percent(1 / test.clips)
+        cautions.append(f"Only {_plural(test.clips, 'test clip')}: one of them, heard rightly or not, counts {each}.")
     if evaluation.leaks.shared_groups:
         cautions.append("Some groups have clips in both training and test; see Data health.")
     cautions += evaluation.heard

@@ -35,6 +35,7 @@ REASONS = {
     "scaled_down": "beyond full scale, scaled down",
     "channels_cancel": "channels that cancel each other",
     "open_ended": "end not stated by the file",
+    "low_rate": "sampled at less than 4 kHz",
 }
 
 REFUSALS = {

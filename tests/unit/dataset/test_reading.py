@@ -113,6 +113,15 @@ def test_files_of_an_open_length_are_kept_with_a_note_and_paths_that_cannot_be_o
     assert [clip.source for clip in reading.clips if "channels_cancel" in clip.notes] == ["wide.wav", "opposite.wav"]
 
 
+def test_a_rate_too_low_for_sound_is_noted(
+    write_dataset: Write, settings: PrepareDatasetConfig, tmp_path: Path
+) -> None:
+    for rate in (100, 3999, 4000):
+        soundfile.write(tmp_path / f"{rate}.wav", 0.1 * np.random.default_rng(rate).standard_normal(rate), rate)
+    reading = read_dataset(write_dataset([("100.wav", "a"), ("3999.wav", "b"), ("4000.wav", "a")]), settings, None, 1)
+    assert [clip.source for clip in reading.clips if "low_rate" in clip.notes] == ["100.wav", "3999.wav"]
+
+
 @pytest.mark.parametrize(
     ("form", "suffixes"),
     [

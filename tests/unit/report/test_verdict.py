@@ -126,9 +126,18 @@ def test_few_test_clips_and_labels_without_any_are_cautions() -> None:
     evaluation = with_intervals(HIGHER, HIGHER)
     assert not any("test clip" in caution for caution in verdict(evaluation, fixed_gold_set=False)["cautions"])
     evaluation["test"] = {"clips": 4, "groups": 0, "per_class": {"dog": 4, "rain": 0, "כלב": 0}}
-    lacking, few, *_ = verdict(evaluation, fixed_gold_set=False)["cautions"]
+    lacking, _, few, *_ = verdict(evaluation, fixed_gold_set=False)["cautions"]
     assert lacking == "No test clip has the label rain, \u2068כלב\u2069: the figures say nothing of it."
     assert few == "Only 4 test clips: one of them, heard rightly or not, counts 25.0 %."
+
+
+@pytest.mark.parametrize(("counts", "told"), [((8, 1), True), ((5, 5), False), ((9, 8), True), ((4, 3, 3), False)])
+def test_what_always_naming_one_label_reaches_is_told(counts: tuple[int, ...], told: bool) -> None:
+    evaluation = with_intervals(HIGHER, HIGHER)
+    evaluation["test"] = {"clips": sum(counts), "groups": 0, "per_class": dict(zip("abc", counts, strict=False))}
+    cautions = verdict(evaluation, fixed_gold_set=False)["cautions"]
+    share = f"{100 * counts[0] / sum(counts):.1f} %"
+    assert (f"{share} of the test clips are a: always saying so reaches as much." in cautions) == told
 
 
 def test_failures_few_groups_and_few_replicates_are_cautions_and_leaks_stand_in_the_verdict() -> None:
