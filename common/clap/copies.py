@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import irfft, next_fast_len, rfft
 
+from common.audio.signal import levelled
+
 Floats = NDArray[np.float32]
 
 COMPARE_RATE_HZ = 16000
@@ -17,6 +19,10 @@ _SHORT_S = 0.25
 _SHORT_CORRELATION = 0.99
 """Least correlation of shorter clips. Of two utterances of one word by one speaker (free spoken digits), cut to 50 ms,
 4 % correlate by more than 0.9 at the best lag, and none by 0.99; a copy of another level or format still does."""
+
+
+_FLOOR_DB = -35.0
+"""Of the noise that `heard_alike` adds, to the level of the clip."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,18 @@ class Sounds:
 
     embeddings: Floats
     load: Callable[[int], Floats]
+
+
+def heard_alike(x: np.ndarray) -> np.ndarray:
+    """A waveform (T,) at one level, over a noise floor that hides those of files: (T,) float32, for embeddings.
+
+    A copy in 16 bits at a tenth of the level, or as Ogg or MP3, differs in its silence, which some CLAPs hear first.
+    With this floor 95 to 100 % of such copies of spoken digits reach a cosine of 0.98 in nano's CLAP, without it 10 to
+    70 %.
+    """
+    x = levelled(x)
+    noise = np.random.default_rng(0).standard_normal(len(x))
+    return np.asarray(x + noise * np.sqrt(np.mean(np.square(x))) * 10 ** (_FLOOR_DB / 20), dtype=np.float32)
 
 
 class Limits(NamedTuple):

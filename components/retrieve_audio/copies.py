@@ -10,8 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.audio.signal import levelled
-from common.clap.copies import COMPARE_RATE_HZ, Limits, Sounds, near_copies
+from common.clap.copies import COMPARE_RATE_HZ, Limits, Sounds, heard_alike, near_copies
 from common.clap.scorer import ClapScorer
 from common.config.clap import RetrieveAudioPlan
 from common.contracts.evaluation import CorpusCopies, CorpusCopy
@@ -84,6 +83,6 @@ class Copies:
         return Sounds(made, lambda index: self._gold.load(self._clips[index], COMPARE_RATE_HZ))
 
     def _embedded(self, loads: "Sequence[partial[np.ndarray]]") -> np.ndarray:
-        """(N, D) embeddings at one level, as in the leak guard."""
+        """(N, D) embeddings at one level and over one noise floor."""
         with model_time():
-            return self._scorer.embed_audio((levelled(load()) for load in loads), self._scorer.sample_rate_hz)
+            return self._scorer.embed_audio((heard_alike(load()) for load in loads), self._scorer.sample_rate_hz)

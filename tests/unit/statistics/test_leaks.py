@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from common.audio.signal import pcm16
-from common.clap.copies import Limits, waveform_correlation
+from common.clap.copies import Limits, heard_alike, waveform_correlation
 from common.contracts.evaluation import LeakCounts
 from components.evaluate_classifier.leaks import ClipSet, find_leaks, fingerprint
 
@@ -84,6 +84,13 @@ def test_short_clips_that_are_alike_are_no_copies_and_those_at_another_level_are
     assert waveform_correlation(vowel(0.3), vowel(-0.1)) > 0.9
     found = find_leaks(test, [other], Limits(cosine=0.98, correlation=0.9, neighbours=5))
     assert [(pair.clip, pair.kind) for pair in found.pairs] == [("g1", "near")]
+
+
+def test_a_quiet_copy_is_heard_over_the_same_floor() -> None:
+    sound = np.concatenate([noise(0), 1e-4 * noise(1)])
+    copy = pcm16(0.02 * sound) / np.float32(32768)
+    rests = [10 * np.log10(np.mean(heard_alike(x)[4000:] ** 2)) for x in (sound, copy)]
+    assert not copy[4000:].any() and rests[0] == pytest.approx(rests[1], abs=0.1)
 
 
 def test_a_fingerprint_hears_samples_and_not_rounding() -> None:
