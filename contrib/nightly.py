@@ -26,10 +26,8 @@ CRON = "0 0 2 * * *"
 """Cron expression with seconds first: every night at two o'clock, UTC."""
 
 
-def schedule(
-    cluster: Cluster, pipeline: tuple[str, str], params: dict[str, Any], name: str = NAME, cron: str = CRON
-) -> str:
-    """Create and enable a recurring run, delete older ones of the same name, and return its id.
+def schedule(cluster: Cluster, pipeline: tuple[str, str], params: dict[str, Any]) -> str:
+    """Create and enable the recurring run, delete older ones of the same name, and return its id.
 
     Recurring runs cannot be changed in place. The new one is created disabled, the old ones are deleted, and then the
     new one is enabled; so two are never active, and a failure in between leaves at least one.
@@ -38,15 +36,14 @@ def schedule(
         cluster: client of the API.
         pipeline: ids of pipeline and version. Compile it with `fresh=True`: a night with cached tasks would measure the
             cache, and the client's own switch has no effect on an uploaded version.
-        cron: six fields, seconds first.
     """
     client = cluster.client
-    experiment_id = cluster.experiment(name)
+    experiment_id = cluster.experiment(NAME)
     made = cluster.ask(
         lambda: client.create_recurring_run(
             experiment_id,
-            name,
-            cron_expression=cron,
+            NAME,
+            cron_expression=CRON,
             max_concurrency=1,
             no_catchup=True,
             params=params,
@@ -58,10 +55,10 @@ def schedule(
     )
     new = str(made.recurring_run_id)
     found = cluster.ask(
-        lambda: client.list_recurring_runs(page_size=100, experiment_id=experiment_id, filter=with_name(name))
+        lambda: client.list_recurring_runs(page_size=100, experiment_id=experiment_id, filter=with_name(NAME))
     )
     # A server that knows no such filter must not cost other schedules.
-    same = {row.recurring_run_id for row in found.recurring_runs or [] if row.display_name == name}
+    same = {row.recurring_run_id for row in found.recurring_runs or [] if row.display_name == NAME}
     for old in same - {made.recurring_run_id}:
         cluster.ask(lambda old=old: client.delete_recurring_run(old))  # type: ignore[misc]  # the loop's variable
     cluster.ask(lambda: client.enable_recurring_run(new))
