@@ -53,7 +53,7 @@ def test_a_caption_stage_reaches_its_writer_and_its_store_and_nothing_else(
 ) -> None:
     network, urls = neighbours
     gold, captions, prompts = caption_gold(tmp_path / "gold"), tmp_path / "captions", tmp_path / "prompts"
-    settings = {"settings": {"backend": "acoustics"}, "replicates": list(REPLICATES), "domain": ""}
+    settings = {"settings": {"backend": "acoustics"}, "replicates": list(REPLICATES)}
     caption_clips(str(gold), str(captions), str(tmp_path / "figures"), config=settings, code_version="v")
     make_writable([tmp_path])
     config = {

@@ -39,7 +39,7 @@ def captioned(gold: Path, captions: Path) -> tuple[Path, Path]:
         str(gold),
         str(captions),
         str(captions.with_suffix(".json")),
-        config={"settings": {"backend": "acoustics"}, "replicates": list(REPLICATES), "domain": ""},
+        config={"settings": {"backend": "acoustics"}, "replicates": list(REPLICATES)},
         code_version="v",
     )
     return gold, captions

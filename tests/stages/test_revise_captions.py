@@ -79,7 +79,7 @@ def inputs(tmp_path: Path) -> Path:
         str(gold),
         str(tmp_path / "captions"),
         str(tmp_path / "m.json"),
-        config={"settings": {"backend": "acoustics"}, "replicates": list(REPLICATES), "domain": ""},
+        config={"settings": {"backend": "acoustics"}, "replicates": list(REPLICATES)},
         code_version="v",
     )
     return tmp_path
