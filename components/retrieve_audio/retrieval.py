@@ -61,8 +61,8 @@ def retrieve(
         if OF_LABEL in plan.recipes:
             found += find_of_label(corpus, shards, gold.labels, train, plan.clips_per_gold, without)
         records = _write(target, found, corpus, shards, rate, longest_s)
-        # What takes the place of a copy may be one too.
-        if not copies.among(target, (record for _, record in records)):
+        # The built-in generator makes no copies. Of recordings, what takes the place of a copy may be one too.
+        if corpus.manifest.get("source") == "procedural" or not copies.among(target, (record for _, record in records)):
             break
         keys = ((place, str(record.sampler["corpus_clip"])) for place, record in records)
         without.update(place for place, key in keys if recording_of(key) in copies.left_out)
