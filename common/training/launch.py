@@ -23,8 +23,9 @@ GRACE_S = 20.0
 
 
 def default_processes() -> int:
-    """Number of GPUs; 1 without a GPU."""
-    return max(1, torch.cuda.device_count())
+    """Number of processes that train together: those that torchrun started, or else one per GPU, or 1."""
+    state = PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
+    return max(state.num_processes, torch.cuda.device_count())
 
 
 def is_main() -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -270,3 +272,7 @@ def test_only_stages_that_ask_how_many_gpus_there_are_get_several(name: str) -> 
 def test_a_training_has_one_process_for_each_gpu_that_it_sees(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 8)
     assert default_processes() == 8
+    # On two nodes of a train job, as torchrun started them; the estimate in the log counts them all.
+    together = SimpleNamespace(num_processes=16)
+    monkeypatch.setattr(importlib.import_module("common.training.launch"), "PartialState", lambda **options: together)
+    assert default_processes() == 16
