@@ -10,7 +10,7 @@ LINES = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8").spl
 
 UNTYPED = 40
 """Lines of stages with the type `dict[str, Any]`: what is handed on has a model in `common/contracts`."""
-TOTAL = 42_846
+TOTAL = 42_847
 LONGEST = 400
 
 
